@@ -1,0 +1,42 @@
+"""U-Nets for brain tumours in MRI: published architectures, honest per-patient scores.
+
+Names are resolved when first used, so that `import brainseg_keras` (and with it `brainseg --help`) loads neither
+Keras nor NumPy.
+"""
+
+import lazy_loader
+
+from brainseg_keras._version import __version__
+
+_attributes = {
+    "models.architectures": [
+        "ar2_unet",
+        "attention_res_unet",
+        "attention_unet",
+        "mod_r2au_net",
+        "r2_unet",
+        "res_unet",
+        "unet",
+    ],
+    "models.blocks": ["BlockStyle", "attention_block", "conv_block", "recurrent_res_block", "res_conv_block"],
+    "models.builder": ["build_unet"],
+    "models": ["build_model", "list_models"],
+    "losses": [
+        "BCEDiceLoss",
+        "BinaryFocalLoss",
+        "DiceFocalLoss",
+        "DiceLoss",
+        "FocalTverskyLoss",
+        "JaccardLoss",
+        "TverskyLoss",
+    ],
+    "metrics": ["DiceCoefficient", "IntersectionOverUnion", "PixelAccuracy", "PixelPrecision", "PixelRecall"],
+    "data": ["make_dataset"],
+    "training": ["TrainingConfig", "train"],
+}
+
+__getattr__, __dir__, _names = lazy_loader.attach(
+    __name__, submodules=["cli", "data", "errors", "evaluation", "losses", "metrics", "models", "training"],
+    submod_attrs=_attributes,
+)
+__all__ = [*_names, "__version__"]
