@@ -36,7 +36,8 @@ _attributes = {
 }
 
 __getattr__, __dir__, _names = lazy_loader.attach(
-    __name__, submodules=["cli", "data", "errors", "evaluation", "losses", "metrics", "models", "training"],
+    __name__,
+    submodules=["cli", "data", "errors", "evaluation", "losses", "metrics", "models", "training"],
     submod_attrs=_attributes,
 )
 __all__ = [*_names, "__version__"]

@@ -1,0 +1,76 @@
+"""The command line `brainseg`: thin; each command calls one function of the package and loads it when called."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from brainseg_keras._version import __version__
+from brainseg_keras.cli import data, models, train
+from brainseg_keras.errors import InputError, TrainingError
+
+app = typer.Typer(
+    name="brainseg",
+    help="Published U-Nets for brain tumours in MRI: train, score per patient, look.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"brainseg_keras {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+app.command("train")(train.train_command)
+app.command("models")(models.models_command)
+app.add_typer(data.app, name="data")
+
+
+def _silence_native_logs() -> None:
+    """Keep TensorFlow's C++ notes off the terminal, where they would bury the messages.
+
+    They go to file descriptor 2, past Python and whatever TF_CPP_MIN_LOG_LEVEL says; so Python keeps a copy of it for
+    itself. Who wants the notes sets TF_CPP_MIN_LOG_LEVEL=0.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
+        return
+    try:
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+    except OSError:
+        # Standard error is closed already: nothing to keep quiet.
+        return
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 (failed), 2 (bad input or usage), 130 (interrupted)."""
+    _silence_native_logs()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        app()
+    except InputError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(2)
+    except TrainingError as error:
+        typer.secho(f"Failed: {error}", fg="red", err=True)
+        sys.exit(1)
+    except OSError as error:
+        # A full disk, a folder that may not be written: the system's words name the file.
+        typer.secho(f"Failed: {error}", fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("Interrupted.", err=True)
+        sys.exit(130)

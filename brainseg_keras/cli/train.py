@@ -1,0 +1,69 @@
+"""brainseg train: each field of TrainingConfig is a flag of its name."""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from brainseg_keras.errors import InputError
+from brainseg_keras.training.config import TrainingConfig
+
+
+def _train(*, config: Path | None, resume: Path | None, output: Path | None, as_json: bool, **settings: Any) -> None:
+    """Train a network on MRI slices, and keep the epoch with the best Dice per validation patient.
+
+    Flags win over --config. Without --data it trains on the phantom.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    if resume and (config or output):
+        raise InputError("--resume continues a run with its own settings and folder: leave out --config and -o.")
+    if resume:
+        from brainseg_keras.training import resume as resume_run
+
+        run = resume_run(resume, overrides=given)
+    else:
+        wanted = TrainingConfig.from_yaml(config, **given) if config else TrainingConfig(**given)
+
+        from brainseg_keras.training import train
+
+        run = train(wanted, output=output)
+    if as_json:
+        typer.echo(json.dumps({"run": str(run.path), **run.read_info()}))
+
+
+def _signature() -> inspect.Signature:
+    """Build the command's flags from the fields, so that the two cannot drift apart."""
+
+    def flag(name: str, annotation: Any, option: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=option)
+
+    parameters = []
+    for entry in dataclasses.fields(TrainingConfig):
+        kind = next(k for k in (*getattr(entry.type, "__args__", ()), entry.type) if k is not type(None))
+        dashed = entry.name.replace("_", "-")
+        names = [f"--{dashed}/--no-{dashed}"] if kind is bool else [f"--{dashed}"]
+        default = False if entry.default is None else str(entry.default)
+        option = typer.Option(None, *names, help=entry.metadata["help"], show_default=default)
+        parameters.append(flag(entry.name, kind | None, option))
+    own = {
+        "config": (Path | None, ["--config"], "YAML file of the same settings."),
+        "resume": (Path | None, ["--resume"], "Run folder to continue."),
+        "output": (Path | None, ["-o", "--output"], "Run folder; default tensorboard_logs/<architecture>-<time>."),
+    }
+    for name, (kind, names, text) in own.items():
+        parameters.append(flag(name, kind, typer.Option(None, *names, help=text, show_default=False)))
+    parameters.append(flag("as_json", bool, typer.Option(False, "--json", help="Print run.json to standard output.")))
+    return inspect.Signature(parameters)
+
+
+def train_command(**flags: Any) -> None:
+    """Stand in for `_train` under the generated signature."""
+    _train(**flags)
+
+
+train_command.__signature__ = _signature()
+train_command.__doc__ = _train.__doc__
+train_command.__annotations__ = {p.name: p.annotation for p in train_command.__signature__.parameters.values()}

@@ -1,0 +1,108 @@
+"""Read one image or one mask from disk, or say what is wrong with the file."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from brainseg_keras.errors import InputError
+
+MASK_VALUES = (0, 1, 255)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode an image file into an array of its own pixels.
+
+    Args:
+        path: A TIFF, PNG, JPEG or BMP file, gray or colour, 8 or 16 bit.
+
+    Returns:
+        Array of shape `(height, width, channels)`, dtype as in the file; palettes are expanded, alpha is dropped.
+
+    Raises:
+        InputError: The file is missing, truncated or no image.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from PIL import Image
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "slice.png"
+        >>> Image.new("RGB", (64, 32)).save(file)
+        >>> read_image(file).shape
+        (32, 64, 3)
+    """
+    pixels = _decode(path)
+    if pixels.ndim == 2:
+        return pixels[..., np.newaxis]
+    return pixels[..., :3] if pixels.shape[-1] == 4 else pixels
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Decode a mask file into zeros and ones.
+
+    Args:
+        path: An image file of one channel whose pixels are 0 and 255, or 0 and 1.
+
+    Returns:
+        Array of shape `(height, width)`, uint8, 1 where there is tumour.
+
+    Raises:
+        InputError: The file is missing, truncated, has three channels or other values.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from PIL import Image
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "slice_mask.png"
+        >>> Image.new("L", (64, 32), 255).save(file)
+        >>> int(read_mask(file).max())
+        1
+    """
+    pixels = _decode(path)
+    if pixels.ndim != 2:
+        raise InputError(
+            f"A mask has one channel. Received: {path} with {pixels.shape[-1]} channels. "
+            "Save it in grayscale (mode L), 0 for background and 255 for tumour."
+        )
+    strange = np.setdiff1d(np.unique(pixels), MASK_VALUES)
+    if strange.size:
+        raise InputError(
+            f"A mask holds 0 and 255, or 0 and 1. Received: {path} with the values {strange[:5].tolist()}. "
+            "Threshold it, and save it without resampling or lossy compression."
+        )
+    return (pixels > 0).astype(np.uint8)
+
+
+def pixel_checksum(pixels: np.ndarray) -> str:
+    """SHA-256 of decoded pixels: of shape, dtype and bytes in C order, so that re-encoding a file keeps it.
+
+    Args:
+        pixels: Any array.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> pixel_checksum(np.zeros((2, 2), "uint8"))[:8]
+        'ab1767e9'
+    """
+    head = f"{pixels.shape}{pixels.dtype.str}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def _decode(path: str | Path) -> np.ndarray:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"No such file: {path}. Check the path, or make the manifest again.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of damaged tags and then fails, or not, on its own account.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                if image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA"):
+                    image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
+                return np.array(image)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"Cannot decode {path} ({error}). The file is truncated or no image: copy or download it again."
+        ) from error

@@ -1,0 +1,143 @@
+"""Reader of the LGG MRI segmentation set as it is shared: `kaggle_3m/<patient>/<patient>_<n>.tif`, `..._mask.tif`."""
+
+import csv
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from brainseg_keras.data.images import pixel_checksum, read_image, read_mask
+from brainseg_keras.data.manifest import COLUMNS
+from brainseg_keras.errors import InputError
+
+CHANNELS = ("T1", "FLAIR", "T1ce")
+_SLICE = re.compile(r"(?P<patient>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
+
+
+def find_lgg_root(path: str | Path) -> Path | None:
+    """Find the folder that holds the patients' folders.
+
+    Args:
+        path: That folder, or its parent (the folder into which the archive was unpacked, say).
+
+    Returns:
+        The folder, or None when there is no LGG layout here.
+
+    Example:
+        >>> find_lgg_root("no/such/folder") is None
+        True
+    """
+    path = Path(path)
+    nested = [path / "kaggle_3m", path / "lgg-mri-segmentation" / "kaggle_3m"]
+    return next((root for root in (path, *nested) if any(root.glob("*/*_mask.tif*"))), None)
+
+
+def read_lgg(path: str | Path, *, checksums: bool = False) -> tuple[pd.DataFrame, Path]:
+    """List the slices of an LGG folder.
+
+    Args:
+        path: `kaggle_3m` or its parent.
+        checksums: Also decode the images and fill the sha256 columns; masks are decoded in any case.
+
+    Returns:
+        Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
+
+    Raises:
+        InputError: No such layout; an image without its mask or the reverse; a file that cannot be decoded; a mask
+            that is none.
+
+    Example:
+        >>> import tempfile
+        >>> from brainseg_keras.data.phantom import write_phantom
+        >>> root = write_phantom(tempfile.mkdtemp() + "/data", patients=3, slices=8, size=64)
+        >>> table, _ = read_lgg(root)
+        >>> len(table), table.patient.nunique()
+        (24, 3)
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"No such folder: {path}. Give the folder kaggle_3m, or its parent.")
+    root = find_lgg_root(path)
+    if root is None:
+        raise InputError(
+            f"{path} holds no LGG data. Expected <patient>/<patient>_<n>.tif with <patient>_<n>_mask.tif in it or in "
+            "its subfolder kaggle_3m."
+        )
+    rows = [row for folder in sorted(root.iterdir()) if folder.is_dir() for row in _patient_rows(folder, checksums)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)), root
+
+
+def _patient_rows(folder: Path, checksums: bool) -> list[dict]:
+    images, masks = _pair_files(folder)
+    rows = []
+    for number in sorted(images):
+        mask = read_mask(masks[number])
+        row = {
+            "dataset": "lgg",
+            "patient": folder.name,
+            "slice": number,
+            "image": f"{folder.name}/{images[number].name}",
+            "mask": f"{folder.name}/{masks[number].name}",
+            "split": "",
+            "tumour_pixels": int(mask.sum()),
+            "image_sha256": pixel_checksum(read_image(images[number])) if checksums else "",
+            "mask_sha256": pixel_checksum(mask) if checksums else "",
+        }
+        rows.append(row)
+    return rows
+
+
+def _pair_files(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
+    images: dict[int, Path] = {}
+    masks: dict[int, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or file.suffix.lower() not in (".tif", ".tiff"):
+            continue
+        match = _SLICE.fullmatch(file.name)
+        if not match:
+            raise InputError(
+                f"{file} has no slice number. Expected {folder.name}_<n>.tif or {folder.name}_<n>_mask.tif."
+            )
+        kind, number = (masks if match["mask"] else images), int(match["number"])
+        if number in kind:
+            raise InputError(f"Slice {number} stands twice in {folder}: {kind[number].name} and {file.name}. Keep one.")
+        kind[number] = file
+    for number in sorted(images.keys() ^ masks.keys()):
+        if number in images:
+            raise InputError(
+                f"{images[number]} has no mask. Expected {images[number].stem}_mask.tif beside it "
+                "(all zeros where there is no tumour), or remove the image."
+            )
+        raise InputError(f"{masks[number]} has no image. Expected {masks[number].name.replace('_mask', '')} beside it.")
+    return images, masks
+
+
+def read_clinical(path: str | Path) -> pd.DataFrame:
+    """Read the set's table of clinical and genomic columns, in either dialect that is in circulation.
+
+    Args:
+        path: `data.csv`, separated by commas or (with CRLF) by semicolons.
+
+    Returns:
+        Table indexed by patient without the date (`TCGA_CS_4941`); unknown values are NaN.
+
+    Raises:
+        InputError: The file is missing or has no `Patient` column.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "data.csv"
+        >>> _ = file.write_bytes(b"Patient;gender\\r\\nTCGA_CS_4941;2\\r\\nTCGA_CS_4942;\\r\\n")
+        >>> int(read_clinical(file).gender.isna().sum())
+        1
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"No such file: {path}. It lies beside the patients' folders as data.csv.")
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+        header = lines.readline()
+    separator = csv.Sniffer().sniff(header, delimiters=",;\t").delimiter if len(header.split()) else ","
+    table = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    if "Patient" not in table:
+        raise InputError(f"{path} has no column Patient. Received: {', '.join(map(str, table.columns[:5]))}.")
+    return table.set_index("Patient")

@@ -1,0 +1,112 @@
+"""Manifests: CSV lists of slices with patient, split and checksums, and no images."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from brainseg_keras.errors import InputError
+
+COLUMNS = ("dataset", "patient", "slice", "image", "mask", "split", "tumour_pixels", "image_sha256", "mask_sha256")
+SPLITS = ("train", "val", "test")
+
+
+def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> pd.DataFrame:
+    """Read a manifest and check it.
+
+    Args:
+        path: CSV file with the columns `dataset, patient, slice, image, mask, split, tumour_pixels, image_sha256,
+            mask_sha256`, one row a slice.
+        allow_shared_patients: Let one patient stand in several splits. Only for showing what leakage does.
+
+    Returns:
+        Table of those columns, sorted by patient and slice.
+
+    Raises:
+        InputError: The file is missing, is no manifest, names a slice twice or a patient in two splits.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "manifest.csv"
+        >>> row = dict(dataset="lgg", patient="A", slice=1, image="A_1.tif", mask="A_1_mask.tif", split="train")
+        >>> write_manifest(pd.DataFrame([row | dict(tumour_pixels=0, image_sha256="", mask_sha256="")]), file)
+        >>> read_manifest(file).patient.tolist()
+        ['A']
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"No manifest at {path}. Write one with: brainseg data manifest lgg FOLDER -o {path}")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as CSV ({error}). Expected the columns {', '.join(COLUMNS)}."
+        ) from error
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise InputError(
+            f"{path} is no manifest: the columns {', '.join(missing)} are missing. "
+            "Write one with: brainseg data manifest lgg FOLDER -o FILE"
+        )
+    for column in ("slice", "tumour_pixels"):
+        try:
+            table[column] = table[column].astype(int)
+        except ValueError as error:
+            raise InputError(f"{path}: the column {column} holds whole numbers ({error}).") from error
+    check_table(table, str(path), allow_shared_patients=allow_shared_patients)
+    return table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
+
+
+def check_table(table: pd.DataFrame, origin: str, *, allow_shared_patients: bool = False) -> None:
+    """Refuse a table of slices that would spoil a score.
+
+    Args:
+        table: Rows of a manifest.
+        origin: What to call the table in a message.
+        allow_shared_patients: See `read_manifest`.
+
+    Raises:
+        InputError: No rows, an unknown split, a slice twice, a patient in two splits.
+
+    Example:
+        >>> check_table(pd.DataFrame(columns=COLUMNS), "an empty table")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: an empty table lists no slices.
+    """
+    if table.empty:
+        raise InputError(f"{origin} lists no slices.")
+    unknown = sorted(set(table.split) - {*SPLITS, ""})
+    if unknown:
+        raise InputError(f"{origin}: unknown split {', '.join(map(repr, unknown))}. Expected train, val or test.")
+    twice = table[table.duplicated(["patient", "slice"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(f"{origin}: slice {row.slice} of patient {row.patient} stands in it twice. Keep one row.")
+    splits = table.groupby("patient").split.nunique()
+    shared = splits[splits > 1].index.tolist()
+    if shared and not allow_shared_patients:
+        raise InputError(
+            f"{origin}: {len(shared)} patients stand in more than one split (first: {shared[0]}). Slices of one "
+            "patient resemble each other, so scores would be too high. Give every slice of a patient the same split."
+        )
+
+
+def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a manifest, whole or not at all.
+
+    Args:
+        table: Rows with the columns of a manifest.
+        path: Where to write the CSV; its folder is made.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "manifest.csv"
+        >>> write_manifest(pd.DataFrame(columns=COLUMNS), file)
+        >>> file.read_text().strip()
+        'dataset,patient,slice,image,mask,split,tumour_pixels,image_sha256,mask_sha256'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    ordered = table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
+    ordered.to_csv(scratch, index=False, lineterminator="\n")
+    scratch.replace(path)

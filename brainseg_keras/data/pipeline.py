@@ -1,0 +1,136 @@
+"""Batches as Keras eats them: a tf.data pipeline, and a PyDataset for backends without TensorFlow."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from brainseg_keras.data.augmentation import Augmentation
+from brainseg_keras.data.batches import OrderedBatches, SliceBatches, load_slices
+from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.sources import open_source
+
+
+def make_dataset(
+    data: str | Path,
+    *,
+    split: str = "train",
+    size: int = 256,
+    batch_size: int = 8,
+    tumour_share: float | None = 0.5,
+    augmentation: Augmentation | str | None = "auto",
+    blur: float = 0.0,
+    clahe: float = 0.0,
+    seed: int = 0,
+    format: str | None = None,
+    root: str | Path | None = None,
+) -> Any:
+    """Make a `tf.data.Dataset` of one split for `model.fit`.
+
+    The training split comes shuffled, half of each batch with tumour, rotated, flipped and zoomed, another order each
+    epoch; the other splits come whole and in order. Patients never cross a split.
+
+    Args:
+        data: A folder of MRI slices (LGG layout), a manifest CSV, a packed `.h5`, or `phantom`.
+        split: `train`, `val`, `test` or `all`.
+        size: Side of the network's input in pixels.
+        batch_size: Slices in a batch.
+        tumour_share: Share of each training batch that shows tumour; None draws all slices alike.
+        augmentation: An `Augmentation`, None for none; "auto" augments the training split alone.
+        blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
+        clahe: Clip limit of CLAHE; 0 for none.
+        seed: Of split, order and augmentation; the same seed gives the same batches.
+        format: Layout of a folder; None detects it.
+        root: Folder of the images of a manifest, where it is not the manifest's own.
+
+    Returns:
+        Dataset of pairs: images `(batch, size, size, channels)`, float32, background 0 and tissue 1, and masks
+        `(batch, size, size, 1)`, float32, 0 or 1. Its length is known.
+
+    Raises:
+        InputError: Data that cannot be read, with the file and the cure.
+
+    Example:
+        >>> images, masks = next(iter(make_dataset("phantom", size=64, batch_size=4)))
+        >>> tuple(images.shape), tuple(masks.shape)
+        ((4, 64, 64, 3), (4, 64, 64, 1))
+    """
+    source = open_source(data, format=format, root=root, seed=seed)
+    slices = load_slices(source, split, Preprocessing(size, blur, clahe))
+    if split != "train":
+        return as_tf_dataset(OrderedBatches(slices, batch_size=batch_size))
+    if augmentation == "auto":
+        augmentation = Augmentation()
+    return as_tf_dataset(
+        SliceBatches(slices, batch_size=batch_size, tumour_share=tumour_share, augmentation=augmentation, seed=seed)
+    )
+
+
+def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, endless: bool = False) -> Any:
+    """Host batches in tf.data: made in parallel, delivered in order, prefetched.
+
+    Args:
+        batches: What to host.
+        start: Step of the first batch.
+        endless: One stream from `start` on without end, for `fit(steps_per_epoch=...)`, which makes the order a
+            function of the step alone; else one epoch a pass, each with the next epoch's batches.
+
+    Returns:
+        `tf.data.Dataset` of images and masks.
+    """
+    import tensorflow as tf
+
+    sample_images, sample_masks = batches[0]
+    shapes = [(None, *sample.shape[1:]) for sample in (sample_images, sample_masks)]
+
+    def make(step):
+        pair = tf.numpy_function(lambda s: batches[int(s)], [step], [tf.float32, tf.float32], stateful=False)
+        return tuple(tf.ensure_shape(array, shape) for array, shape in zip(pair, shapes, strict=True))
+
+    if endless:
+        steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    elif isinstance(batches, OrderedBatches):
+        steps = tf.data.Dataset.range(batches.steps_per_epoch)
+    else:
+        steps = _one_epoch_a_pass(tf, batches.steps_per_epoch, start)
+    return steps.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _one_epoch_a_pass(tf: Any, steps_per_epoch: int, start: int) -> Any:
+    position = start
+
+    def epoch():
+        nonlocal position
+        first, position = position, position + steps_per_epoch
+        yield from range(first, first + steps_per_epoch)
+
+    steps = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec((), tf.int64))
+    return steps.apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
+
+
+class BatchSequence(keras.utils.PyDataset):
+    """The same batches as a `keras.utils.PyDataset`, for JAX and torch without TensorFlow.
+
+    Args:
+        batches: What to host.
+        start: Step of the first batch.
+        steps: How many batches; default one epoch.
+
+    Example:
+        >>> slices = load_slices(open_source("phantom"), "train", Preprocessing(64))
+        >>> len(BatchSequence(SliceBatches(slices, batch_size=4), steps=7))
+        7
+    """
+
+    def __init__(self, batches: SliceBatches | OrderedBatches, *, start: int = 0, steps: int | None = None):
+        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        self._batches = batches
+        self._start = start
+        self._steps = steps or batches.steps_per_epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._batches[self._start + index]

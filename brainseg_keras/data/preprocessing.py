@@ -1,0 +1,151 @@
+"""From a stored slice to what a network sees, the same in training and in prediction, and back."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from brainseg_keras.errors import InputError
+
+#: A pixel belongs to the head when every channel exceeds this share of its 99.5th percentile.
+_HEAD_SHARE = 0.1
+
+
+def intensity_range(images: np.ndarray) -> np.ndarray:
+    """Measure the intensities of a volume, or of a lone slice: background and tissue level of each channel.
+
+    The background is the first percentile of all pixels. The tissue level is the median inside the head, which is the
+    brain's own: a high percentile would be the scalp's, whose fat is bright in some patients and leaves the brain dark.
+
+    Args:
+        images: Array of shape `(slices, height, width, channels)`.
+
+    Returns:
+        Array of shape `(channels, 2)`, float32, the second column larger than the first.
+
+    Raises:
+        InputError: Values that are not finite.
+
+    Example:
+        >>> images = np.zeros((1, 10, 10, 1)); images[:, 2:8, 2:8] = 50
+        >>> intensity_range(images).tolist()
+        [[0.0, 50.0]]
+    """
+    pixels = images.reshape(-1, images.shape[-1])
+    if not np.isfinite(pixels).all():
+        raise InputError("The image holds NaN or infinite values. Replace them, or leave the slice out.")
+    background = np.percentile(pixels, 1, axis=0)
+    bright = np.percentile(pixels, 99.5, axis=0)
+    above = pixels > background + _HEAD_SHARE * (bright - background)
+    head = above.all(axis=1)
+    # A channel that is empty or saturated leaves nothing in common: then each channel speaks for itself.
+    tissue = [
+        np.median(channel[inside]) if (inside := head if head.mean() > 0.01 else own).any() else channel.max()
+        for channel, own in zip(pixels.T, above.T, strict=True)
+    ]
+    tissue = np.maximum(tissue, background + 1e-3 * np.maximum(1, np.abs(background)))
+    return np.stack([background, tissue], axis=1).astype(np.float32)
+
+
+def normalise(images: np.ndarray, intensity: np.ndarray) -> np.ndarray:
+    """Bring background to 0 and tissue to 1, clipped to [0, 4].
+
+    Args:
+        images: Array of shape `(slices, height, width, channels)`.
+        intensity: Array of shape `(channels, 2)`, or `(slices, channels, 2)` for a range of each slice's own.
+
+    Returns:
+        Array of the same shape, float32.
+
+    Example:
+        >>> normalise(np.full((1, 1, 1, 1), 150.0), np.array([[50.0, 100.0]])).item()
+        2.0
+    """
+    intensity = np.asarray(intensity, np.float32)
+    low, high = intensity[..., 0], intensity[..., 1]
+    if intensity.ndim == 3:
+        low, high = low[:, None, None], high[:, None, None]
+    scaled = images.astype(np.float32)
+    scaled -= low
+    scaled /= high - low
+    return np.clip(scaled, 0, 4, out=scaled)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How stored slices become a network's input, before normalisation.
+
+    Args:
+        size: Side of the square that the network sees, in pixels. Images that are not square are padded to a square
+            first, so that nothing is stretched.
+        blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
+        clahe: Clip limit of contrast-limited adaptive histogram equalisation (8 x 8 tiles); 0 for none.
+
+    Example:
+        >>> Preprocessing(size=16).images(np.zeros((2, 30, 40, 3), "uint8")).shape
+        (2, 16, 16, 3)
+
+    Reference:
+        Blur and CLAHE: Yadav, Kolekar, Zope 2025, doi 10.1016/j.bspc.2024.107220, who describe both.
+    """
+
+    size: int = 256
+    blur: float = 0.0
+    clahe: float = 0.0
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        """Filter, pad and resize images `(slices, height, width, channels)`; uint8 stays, the rest becomes float32."""
+        if images.dtype != np.uint8:
+            images = images.astype(np.float32)
+        if self.clahe:
+            images = _equalise(images, self.clahe)
+        if self.blur:
+            images = np.stack([_with_channels(cv2.GaussianBlur(image, (0, 0), self.blur)) for image in images])
+        shrinks = max(images.shape[1:3]) > self.size
+        return self._fit(images, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+    def masks(self, masks: np.ndarray) -> np.ndarray:
+        """Pad and resize masks `(slices, height, width)` to the nearest label."""
+        return self._fit(masks[..., np.newaxis], cv2.INTER_NEAREST_EXACT)[..., 0]
+
+    def restore(self, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Bring maps `(slices, size, size)` back to stored slices of `(height, width)`, linearly; padding goes."""
+        side = max(shape)
+        if probabilities.shape[1] == side == min(shape):
+            return probabilities
+        top, left = (side - shape[0]) // 2, (side - shape[1]) // 2
+        square = [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in np.float32(probabilities)]
+        return np.stack([s[top : top + shape[0], left : left + shape[1]] for s in square])
+
+    def _fit(self, arrays: np.ndarray, interpolation: int) -> np.ndarray:
+        height, width = arrays.shape[1:3]
+        side = max(height, width)
+        if height != width:
+            top, left = (side - height) // 2, (side - width) // 2
+            edges = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
+            arrays = np.pad(arrays, edges, constant_values=arrays.min())
+        if side == self.size:
+            return arrays
+        target = (self.size, self.size)
+        return np.stack([_with_channels(cv2.resize(a, target, interpolation=interpolation)) for a in arrays])
+
+
+def _with_channels(image: np.ndarray) -> np.ndarray:
+    """Give back the channel axis, which OpenCV drops when there is one channel."""
+    return image[..., np.newaxis] if image.ndim == 2 else image
+
+
+def _equalise(images: np.ndarray, clip_limit: float) -> np.ndarray:
+    clahe = cv2.createCLAHE(clip_limit, (8, 8))
+    if images.dtype == np.uint8:
+        return np.stack(
+            [np.stack([clahe.apply(np.ascontiguousarray(c)) for c in np.moveaxis(i, -1, 0)], -1) for i in images]
+        )
+    # OpenCV equalises whole numbers only: 16 bits over the volume's range keep what float16 held.
+    low, high = images.min(), images.max()
+    scale = 65535 / max(float(high - low), 1e-6)
+    whole = np.round((images - low) * scale).astype(np.uint16)
+    equal = np.stack(
+        [np.stack([clahe.apply(np.ascontiguousarray(c)) for c in np.moveaxis(i, -1, 0)], -1) for i in whole]
+    )
+    return (equal / scale + low).astype(np.float32)

@@ -1,0 +1,112 @@
+"""Splits by patient: no patient stands on two sides."""
+
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from brainseg_keras.errors import InputError
+
+
+def split_patients(
+    table: pd.DataFrame, *, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> pd.Series:
+    """Split patients into train, validation and test, stratified by institution and tumour size.
+
+    Patients are put in a row, institution by institution (institutions with fewer patients than a split needs merge)
+    and within each by tumour size, neighbours shuffled; each split then takes evenly spaced places of that row. Every
+    split gets at least one patient.
+
+    Args:
+        table: Rows of a manifest; `patient` and `tumour_pixels` are read. The institution is the second word of a
+            patient's name, as in TCGA_CS_4941.
+        fractions: Shares of train, validation and test patients.
+        seed: Of the shuffling.
+
+    Returns:
+        Series of split names, indexed by patient.
+
+    Raises:
+        InputError: Fewer than three patients, or fractions that do not sum to 1.
+
+    Example:
+        >>> table = pd.DataFrame(dict(patient=[f"TCGA_CS_{i}" for i in range(10)], tumour_pixels=range(10)))
+        >>> split_patients(table).value_counts().to_dict()
+        {'train': 8, 'val': 1, 'test': 1}
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(f"Shares of train, val and test are positive and sum to 1. Received: {fractions}.")
+    sizes = table.groupby("patient").tumour_pixels.sum()
+    if len(sizes) < 3:
+        raise InputError(
+            f"A split needs at least three patients, one for each of train, val and test. Received: {len(sizes)} "
+            f"({', '.join(map(str, sizes.index))}). Add patients, or score without training: --split all."
+        )
+    order = _stratified_order(sizes, fractions, np.random.default_rng(seed))
+    held_out = [max(1, round(fraction * len(order))) for fraction in fractions[1:]]
+    names = np.full(len(order), "train", dtype=object)
+    # Evenly spaced places, val and test taking turns, so that both see every stratum.
+    places = np.floor((np.arange(sum(held_out)) + 0.5) * len(order) / sum(held_out)).astype(int)
+    turns = np.array(["val"] * held_out[0] + ["test"] * held_out[1], dtype=object)
+    ranks = np.concatenate([(np.arange(count) + 0.5) / count for count in held_out])
+    names[places] = turns[np.argsort(ranks, kind="stable")]
+    return pd.Series(names, index=pd.Index(order, name="patient"), name="split").sort_index()
+
+
+def _stratified_order(sizes: pd.Series, fractions: tuple[float, float, float], rng: np.random.Generator) -> list[str]:
+    institutions = sizes.index.to_series().str.split("_").str[1].fillna("")
+    smallest = int(np.ceil(1 / min(fractions[1:])))
+    counts = institutions.value_counts()
+    rare = counts[counts < smallest].index
+    strata = institutions.where(~institutions.isin(rare), "(rare)")
+    order: list[str] = []
+    for _, group in sizes.groupby(strata):
+        # Sorted by rank plus noise: similar sizes change places, small and large do not.
+        ranks = group.rank(method="first").to_numpy() + rng.uniform(0, 3, len(group))
+        order.extend(group.index[np.argsort(ranks)])
+    return order
+
+
+def fixed_split(dataset: str) -> pd.Series:
+    """Read the split that this package fixes for a public data set, so that figures can be compared.
+
+    Args:
+        dataset: Name of the data set; `lgg` has one, any other gives an empty series.
+
+    Returns:
+        Series of split names, indexed by patient.
+
+    Example:
+        >>> fixed_split("lgg").value_counts().to_dict()
+        {'train': 68, 'val': 10, 'test': 10}
+    """
+    if dataset != "lgg":
+        return pd.Series(dtype=object, name="split")
+    with resources.files("brainseg_keras.data").joinpath("lgg_split.csv").open(encoding="utf-8") as lines:
+        return pd.read_csv(lines).set_index("patient").split
+
+
+def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+    """Fill the `split` column: the fixed split where the data set has one, else a seeded one by patient.
+
+    Args:
+        table: Rows of a manifest.
+        seed: Of a new split; the fixed one ignores it.
+
+    Returns:
+        The table with its splits, and the patients that the fixed split does not name; theirs stays empty, which
+        leaves them out of train, val and test.
+
+    Raises:
+        InputError: A new split is needed and there are fewer than three patients.
+
+    Example:
+        >>> table = pd.DataFrame(dict(dataset="lgg", patient=["P_A_1", "P_A_2", "P_B_3"], tumour_pixels=[1, 2, 3]))
+        >>> sorted(assign_splits(table)[0].split)
+        ['test', 'train', 'val']
+    """
+    splits = fixed_split(table.dataset.iloc[0])
+    if not table.patient.isin(splits.index).any():
+        splits = split_patients(table, seed=seed)
+    named = table.patient.map(splits).fillna("")
+    return table.assign(split=named), sorted(table.patient[named == ""].unique())

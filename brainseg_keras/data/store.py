@@ -1,0 +1,117 @@
+"""A packed data set: one HDF5 file, a group a patient, a chunk a slice, so that training starts in seconds."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from brainseg_keras.data.manifest import COLUMNS, check_table
+from brainseg_keras.data.volumes import Volume, VolumeSource
+from brainseg_keras.errors import InputError
+
+_FORMAT = "brainseg-store"
+_VERSION = 1
+
+
+def write_store(
+    source: VolumeSource, path: str | Path, *, float16: bool = False, progress: Callable[[str], None] | None = None
+) -> Path:
+    """Pack every volume of a source into one HDF5 file, whole or not at all.
+
+    Args:
+        source: Where the volumes come from; memory holds one at a time.
+        path: The file to write, `.h5`.
+        float16: Store images that are not uint8 in half precision: half the size, 11 bits of each value.
+        progress: Called with each patient's name when it is packed.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: A volume that cannot be read; nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> from brainseg_keras.data.sources import open_source
+        >>> source = open_source("phantom")
+        >>> file = write_store(source, tempfile.mkdtemp() + "/phantom.h5")
+        >>> StoredVolumes(file).table.equals(source.table)
+        True
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    try:
+        with h5py.File(scratch, "w") as file:
+            file.attrs.update(format=_FORMAT, version=_VERSION, channels=json.dumps(source.channels))
+            file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
+            for patient in sorted(source.table.patient.unique()):
+                _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
+                if progress:
+                    progress(patient)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def _write_volume(group: h5py.Group, volume: Volume, float16: bool) -> None:
+    images = volume.images
+    if float16 and images.dtype != np.uint8:
+        images = images.astype(np.float16)
+    for name, array in (("images", images), ("masks", volume.masks)):
+        group.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), compression="lzf", shuffle=True)
+    group.attrs["slices"] = volume.slices
+    group.attrs["intensity"] = volume.intensity
+
+
+class StoredVolumes:
+    """Volumes read from a packed store.
+
+    Args:
+        path: File written by `write_store`.
+
+    Raises:
+        InputError: No such file, or no store.
+
+    Example:
+        >>> StoredVolumes("no/such/file.h5")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: No such file: no/such/file.h5. Pack it: brainseg data pack FOLDER -o FILE
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise InputError(f"No such file: {path}. Pack it: brainseg data pack FOLDER -o FILE")
+        with self._open() as file:
+            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
+                raise InputError(
+                    f"{path} is no packed data set of version {_VERSION}. Pack it: brainseg data pack FOLDER -o FILE"
+                )
+            text = file["manifest"][()].decode()
+            self.channels: tuple[str, ...] = tuple(json.loads(file.attrs["channels"]))
+        self.table = pd.read_csv(io.StringIO(text), keep_default_na=False).astype({"patient": str})
+        check_table(self.table, str(path))
+
+    def volume(self, patient: str) -> Volume:
+        """Read one patient."""
+        with self._open() as file:
+            group = file[f"volumes/{patient}"]
+            return Volume(
+                patient,
+                group["images"][:],
+                group["masks"][:],
+                tuple(int(number) for number in group.attrs["slices"]),
+                group.attrs["intensity"],
+            )
+
+    def _open(self) -> h5py.File:
+        try:
+            return h5py.File(self._path, "r")
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be read as HDF5 ({error}). Pack it again.") from error

@@ -1,0 +1,333 @@
+"""Streaming scores for `fit` and `evaluate`: pixels counted over everything since the last reset, then one ratio.
+
+`y_pred` holds probabilities (batch, [depth,] height, width, channels). With one channel a pixel is tumour where
+`y_pred > threshold`; with several the largest channel wins. `y_true` has the same shape, or a last axis of 1 or none.
+
+The empty rule, as in `evaluation.scores`: 0/0 is 1 if nothing is wrong (no false positive, no false negative), else 0.
+So a perfect silence scores 1, and finding nothing where there is something has precision 0.
+
+Counts are exact. A float32 that counts pixels stops at 2**24, which is 256 slices of 256x256, and JAX has no int64 by
+default; so each count is two float32 numbers, high x 2**16 + low, and holds up to 2**40 pixels.
+"""
+
+import keras
+from keras import ops
+
+from brainseg_keras.errors import InputError
+
+_BASE = 65536.0
+
+
+class _CountingMetric(keras.metrics.Metric):
+    """tp, fp, fn and tn for each class; a subclass turns them into a score."""
+
+    def __init__(self, threshold, num_classes, class_id, include_background, name, dtype):
+        super().__init__(name=name, dtype=dtype)
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold must be between 0 and 1. Received: threshold={threshold!r}.")
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise InputError(f"num_classes must be a whole number, 1 or more. Received: num_classes={num_classes!r}.")
+        if class_id is not None and class_id not in range(num_classes):
+            raise InputError(f"class_id must be None or 0..{num_classes - 1}. Received: class_id={class_id!r}.")
+        self.threshold = float(threshold)
+        self.num_classes = num_classes
+        self.class_id = class_id
+        self.include_background = bool(include_background)
+        # float32 whatever the metric's dtype: half precision could not hold a count.
+        shape = (4, num_classes)
+        self.low = self.add_variable(shape, "zeros", dtype="float32", name="low")
+        self.high = self.add_variable(shape, "zeros", dtype="float32", name="high")
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count one batch.
+
+        Args:
+            y_true: masks, (batch, [depth,] height, width, channels), or with a last axis of 1 or none.
+            y_pred: probabilities, (batch, [depth,] height, width, channels).
+            sample_weight: (batch,), or one weight per pixel in the shape of the mask. Weighted counts are not exact.
+
+        Raises:
+            InputError: shapes do not match.
+        """
+        truth, answer = self._one_hot(y_true, y_pred)
+        both = truth * answer
+        cells = ops.stack([both, answer - both, truth - both, 1.0 - truth - answer + both])
+        # Axis 0 tells the four counts apart, 1 the images, 2 the rows.
+        if sample_weight is None:
+            # A row (or slice) of float32 ones sums exactly; then integers carry on, up to 2**31 pixels a batch.
+            rows = ops.sum(cells, axis=tuple(range(3, len(cells.shape) - 1)))
+            counts = ops.sum(ops.cast(rows, "int32"), axis=(1, 2))
+            high = counts // int(_BASE)
+            low = ops.cast(counts - high * int(_BASE), "float32")
+            high = ops.cast(high, "float32")
+        else:
+            cells = cells * self._pixel_weights(sample_weight, truth)
+            counts = ops.sum(cells, axis=tuple(range(1, len(cells.shape) - 1)))
+            high = ops.floor(counts / _BASE)
+            low = counts - high * _BASE
+        low = self.low + low
+        carry = ops.floor(low / _BASE)
+        self.low.assign(low - carry * _BASE)
+        self.high.assign(self.high + high + carry)
+
+    def _one_hot(self, y_true, y_pred):
+        """Truth and answer as float32 zeros and ones, (batch, *space, num_classes)."""
+        y_pred, y_true = ops.convert_to_tensor(y_pred), ops.convert_to_tensor(y_true)
+        shape, received = tuple(y_pred.shape), tuple(y_true.shape)
+        if len(received) == len(shape) - 1:
+            y_true = ops.expand_dims(y_true, -1)
+        wide = tuple(y_true.shape)
+        if (
+            len(shape) not in (4, 5)
+            or len(wide) != len(shape)
+            or any(None not in (a, b) and a != b for a, b in zip(wide[:-1], shape[:-1], strict=True))
+            or wide[-1] not in (1, shape[-1])
+        ):
+            raise InputError(
+                "y_pred must be (batch, height, width, channels) and y_true alike, or with a last axis of 1 or none. "
+                f"Received: y_true.shape={received}, y_pred.shape={shape}. Resize the mask or add the missing axis."
+            )
+        if shape[-1] != self.num_classes:
+            raise InputError(
+                f"num_classes must be the number of channels. Received: num_classes={self.num_classes}, "
+                f"y_pred.shape={shape}. Build {type(self).__name__}(num_classes={shape[-1]})."
+            )
+        if self.num_classes == 1:
+            # After the cast: compared in half precision, 0.50006 would be 0.5.
+            answer = ops.cast(y_pred, "float32") > self.threshold
+            return ops.cast(ops.cast(y_true, "float32") > 0.5, "float32"), ops.cast(answer, "float32")
+        labels = ops.squeeze(y_true, -1) if wide[-1] == 1 else ops.argmax(ops.cast(y_true, "float32"), axis=-1)
+        truth = ops.one_hot(ops.cast(labels, "int32"), self.num_classes, dtype="float32")
+        return truth, ops.one_hot(ops.argmax(y_pred, axis=-1), self.num_classes, dtype="float32")
+
+    def _pixel_weights(self, sample_weight, truth):
+        weights = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
+        rank, received = len(truth.shape), tuple(weights.shape)
+        if len(received) == 1:
+            weights = ops.reshape(weights, (-1,) + (1,) * (rank - 1))
+        elif len(received) == rank - 1:
+            weights = ops.expand_dims(weights, -1)
+        if len(weights.shape) != rank or any(
+            size not in (1, None) and known not in (size, None)
+            for size, known in zip(weights.shape, (*truth.shape[:-1], 1), strict=True)
+        ):
+            raise InputError(
+                "sample_weight must be (batch,) or one weight per pixel, in the shape of the mask. "
+                f"Received: sample_weight.shape={received}, y_pred.shape={tuple(truth.shape)}."
+            )
+        return weights
+
+    def _counts(self):
+        counts = self.high * _BASE + self.low
+        return counts[0], counts[1], counts[2], counts[3]
+
+    def _ratio(self, numerator, denominator):
+        """numerator / denominator under the empty rule."""
+        _, fp, fn, _ = self._counts()
+        empty = ops.cast(fp + fn == 0, "float32")
+        return ops.where(denominator > 0, numerator / ops.where(denominator > 0, denominator, 1.0), empty)
+
+    def _score(self):
+        """(num_classes,) scores."""
+        raise NotImplementedError
+
+    def result(self):
+        """The score so far: of `class_id`, else the mean over classes (without the background, unless included)."""
+        scores = self._score()
+        if self.class_id is not None:
+            scores = scores[self.class_id]
+        elif self.num_classes > 1 and not self.include_background:
+            scores = scores[1:]
+        return ops.cast(ops.mean(scores), self.dtype)
+
+    def get_config(self) -> dict:
+        names = ("threshold", "num_classes", "class_id", "include_background")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class DiceCoefficient(_CountingMetric):
+    """2 tp / (2 tp + fp + fn) over all pixels seen: the overlap that segmentation papers report.
+
+    Args:
+        threshold: a pixel is tumour above it; used with one channel only.
+        num_classes: channels of the prediction.
+        class_id: score this channel alone; None is the mean over channels.
+        include_background: whether channel 0 of several enters that mean.
+        name, dtype: as in `keras.metrics.Metric`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        `model.compile("adam", loss="binary_crossentropy", metrics=[DiceCoefficient()])`
+
+    Reference:
+        Dice 1945, Measures of the Amount of Ecologic Association Between Species.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        num_classes: int = 1,
+        class_id: int | None = None,
+        include_background: bool = False,
+        name: str = "dice",
+        dtype=None,
+    ):
+        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+
+    def _score(self):
+        tp, fp, fn, _ = self._counts()
+        return self._ratio(2.0 * tp, 2.0 * tp + fp + fn)
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class IntersectionOverUnion(_CountingMetric):
+    """tp / (tp + fp + fn) over all pixels seen: the Jaccard index, Dice / (2 - Dice).
+
+    Args:
+        threshold, num_classes, class_id, include_background, name, dtype: as in `DiceCoefficient`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        `model.compile("adam", loss="binary_crossentropy", metrics=[IntersectionOverUnion()])`
+
+    Reference:
+        Jaccard 1912, The Distribution of the Flora in the Alpine Zone.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        num_classes: int = 1,
+        class_id: int | None = None,
+        include_background: bool = False,
+        name: str = "iou",
+        dtype=None,
+    ):
+        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+
+    def _score(self):
+        tp, fp, fn, _ = self._counts()
+        return self._ratio(tp, tp + fp + fn)
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class PixelPrecision(_CountingMetric):
+    """tp / (tp + fp) over all pixels seen: how much of what was marked is tumour.
+
+    Args:
+        threshold, num_classes, class_id, include_background, name, dtype: as in `DiceCoefficient`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        `model.compile("adam", loss="binary_crossentropy", metrics=[PixelPrecision()])`
+
+    Reference:
+        Maier-Hein et al. 2024, Metrics Reloaded, arXiv 2206.01653.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        num_classes: int = 1,
+        class_id: int | None = None,
+        include_background: bool = False,
+        name: str = "precision",
+        dtype=None,
+    ):
+        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+
+    def _score(self):
+        tp, fp, _, _ = self._counts()
+        return self._ratio(tp, tp + fp)
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class PixelRecall(_CountingMetric):
+    """tp / (tp + fn) over all pixels seen: how much of the tumour was marked.
+
+    Args:
+        threshold, num_classes, class_id, include_background, name, dtype: as in `DiceCoefficient`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        `model.compile("adam", loss="binary_crossentropy", metrics=[PixelRecall()])`
+
+    Reference:
+        Maier-Hein et al. 2024, Metrics Reloaded, arXiv 2206.01653.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        num_classes: int = 1,
+        class_id: int | None = None,
+        include_background: bool = False,
+        name: str = "recall",
+        dtype=None,
+    ):
+        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+
+    def _score(self):
+        tp, _, fn, _ = self._counts()
+        return self._ratio(tp, tp + fn)
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class PixelAccuracy(_CountingMetric):
+    """The share of pixels that are right. Beware: calling every pixel background scores 0.99 on LGG.
+
+    With several channels and no `class_id` a pixel is right if its class is, the background's too.
+
+    Args:
+        threshold, num_classes, class_id, name, dtype: as in `DiceCoefficient`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        `model.compile("adam", loss="binary_crossentropy", metrics=[PixelAccuracy()])`
+
+    Reference:
+        Maier-Hein et al. 2024, Metrics Reloaded, arXiv 2206.01653.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        num_classes: int = 1,
+        class_id: int | None = None,
+        name: str = "pixel_accuracy",
+        dtype=None,
+    ):
+        super().__init__(threshold, num_classes, class_id, True, name, dtype)
+
+    def _score(self):
+        tp, fp, fn, tn = self._counts()
+        if self.num_classes > 1 and self.class_id is None:
+            # Every pixel has one true class: summed over classes, tp + fn is all pixels and tp those that are right.
+            tp, fp, fn, tn = ops.sum(tp), 0.0, ops.sum(fn), 0.0
+        return self._ratio(tp + tn, tp + fp + fn + tn)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        del config["include_background"]
+        return config
+
+
+# The columns of a history, in their order.
+METRICS = {
+    "dice": DiceCoefficient,
+    "iou": IntersectionOverUnion,
+    "precision": PixelPrecision,
+    "recall": PixelRecall,
+    "pixel_accuracy": PixelAccuracy,
+}

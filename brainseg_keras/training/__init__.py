@@ -1,0 +1,8 @@
+"""Training: a typed configuration in, a run folder out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"config": ["TrainingConfig"], "loop": ["resume", "train"], "run": ["RunFolder"]},
+)

@@ -1,0 +1,272 @@
+"""train() and resume(): from a configuration to a run folder."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from brainseg_keras.data.augmentation import Augmentation
+from brainseg_keras.data.batches import SliceBatches, load_slices
+from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
+from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.volumes import VolumeSource, select_patients
+from brainseg_keras.errors import InputError
+from brainseg_keras.losses import get_loss
+from brainseg_keras.metrics import DiceCoefficient
+from brainseg_keras.models import build_model
+from brainseg_keras.training.callbacks import ProgressBar, Progression, RunKeeper, StopGuard, WarmupCosine
+from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.precision import choose_precision, dtype_policy
+from brainseg_keras.training.run import RunFolder, describe_run
+from brainseg_keras.training.validation import PatientValidator
+
+#: What a resumed run may change: how long it goes on, and how fast it learns.
+RESUMABLE = ("epochs", "max_minutes", "patience", "learning_rate")
+
+
+def train(config: TrainingConfig, *, output: str | Path | None = None, console: Console | None = None) -> RunFolder:
+    """Train a network and keep the run.
+
+    The checkpoint `best.keras` is the epoch of the best mean Dice per validation patient; the test patients are not
+    read.
+
+    Args:
+        config: Settings of the run.
+        output: Folder of the run; default `tensorboard_logs/<architecture>-<time>`.
+        console: Where to say how it goes; default standard error.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: Bad settings or data; nothing is written then.
+        TrainingError: The loss became no number.
+
+    Example:
+        >>> import tempfile
+        >>> config = TrainingConfig(architecture="res_unet", filters=4, depth=2, size=32, epochs=1, max_minutes=0.2)
+        >>> run = train(config, output=tempfile.mkdtemp() + "/run")
+        >>> run.best.is_file()
+        True
+    """
+    progression = Progression(1, 1, limit=_seconds(config.max_minutes))
+    console = console or Console(stderr=True)
+    run = RunFolder(output or Path("tensorboard_logs") / f"{config.architecture}-{time.strftime('%Y%m%d-%H%M%S')}")
+    _seed(config)
+    source, preprocessing = _open(config)
+    for split in ("train", "val"):
+        select_patients(source, split)
+    arguments = _arguments(config, len(source.channels))
+    precision = choose_precision(config.precision, separable=config.separable)
+    with dtype_policy(precision):
+        model = build_model(config.architecture, **arguments, weights=config.init)
+    loss = get_loss(config.loss)
+    batches, validator = _load(config, source, preprocessing)
+    info = describe_run(
+        config,
+        source.table,
+        architecture=config.architecture,
+        arguments=arguments,
+        parameters=model.count_params(),
+        precision=precision,
+        channels=source.channels,
+        preprocessing=dataclasses.asdict(preprocessing),
+        patients=source.table.groupby("split").patient.nunique().to_dict(),
+    )
+    run.create()
+    config.to_yaml(run.config)
+    run.write_info(info)
+    optimizer = keras.optimizers.AdamW if config.weight_decay else keras.optimizers.Adam
+    extra = {"weight_decay": config.weight_decay} if config.weight_decay else {}
+    model.compile(optimizer=optimizer(config.learning_rate, **extra), loss=loss, metrics=[DiceCoefficient()])
+    progression.steps_per_epoch = batches.steps_per_epoch
+    progression.total_steps = config.epochs * batches.steps_per_epoch
+    _announce(console, run, info, batches)
+    _fit(run, info, config, model, batches, validator, progression, console, [])
+    return run
+
+
+def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console: Console | None = None) -> RunFolder:
+    """Continue a run that was stopped, where it was stopped.
+
+    With `deterministic` the weights end as those of a run that was never stopped.
+
+    Args:
+        path: Its folder.
+        overrides: New values of `epochs`, `max_minutes`, `patience` or `learning_rate`.
+        console: Where to say how it goes; default standard error.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: No run there, nothing left to do, or a setting that cannot change any more.
+        TrainingError: The loss became no number.
+
+    Example:
+        >>> resume("no/such/run")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: ...
+    """
+    console = console or Console(stderr=True)
+    run = RunFolder(path)
+    info = run.read_info()
+    config = TrainingConfig.from_yaml(run.config)
+    changed = {key: value for key, value in (overrides or {}).items() if value != getattr(config, key)}
+    fixed = sorted(changed.keys() - set(RESUMABLE))
+    if fixed:
+        raise InputError(
+            f"A resumed run keeps its {', '.join(fixed)}. It may change {', '.join(RESUMABLE)}; for the rest start a "
+            f"new run with --init {run.best}."
+        )
+    config = dataclasses.replace(config, **changed)
+    progress = info.get("progress")
+    if not progress or not run.last.is_file():
+        raise InputError(f"{run.path} was stopped before its first epoch was kept. Remove it and start again.")
+    progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress["seconds"])
+    _seed(config)
+    source, preprocessing = _open(config)
+    same = describe_run(config, source.table)["manifest_sha256"] == info["manifest_sha256"]
+    if not same:
+        raise InputError(f"The data at {config.data} are not those of {run.path}: other slices or another split.")
+    model = keras.saving.load_model(run.last)
+    batches, validator = _load(config, source, preprocessing)
+    progression.steps_per_epoch = batches.steps_per_epoch
+    progression.total_steps = config.epochs * batches.steps_per_epoch
+    # A kill between the two files leaves run.json one epoch behind: the optimizer's own count mends that.
+    progression.step = progress["step"] + int(model.optimizer.iterations) - progress["iterations"]
+    if progression.step >= progression.total_steps or progression.out_of_time:
+        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
+    config.to_yaml(run.config)
+    info["config"] = dataclasses.asdict(config)
+    history = pd.read_csv(run.history).to_dict("records") if run.history.is_file() else []
+    done = progression.step / batches.steps_per_epoch
+    _announce(console, run, info, batches)
+    _fit(run, info, config, model, batches, validator, progression, console, [r for r in history if r["epoch"] <= done])
+    return run
+
+
+def _fit(
+    run: RunFolder,
+    info: dict[str, Any],
+    config: TrainingConfig,
+    model: keras.Model,
+    batches: SliceBatches,
+    validator: PatientValidator,
+    progression: Progression,
+    console: Console,
+    history: list[dict],
+) -> None:
+    keeper = RunKeeper(
+        run,
+        info,
+        validator,
+        progression,
+        patience=config.patience,
+        rebuild=lambda: build_model(info["architecture"], **info["arguments"]),
+        console=console,
+        history=history,
+    )
+    guard, bar = StopGuard(progression, config), ProgressBar(progression, console)
+    callbacks = [WarmupCosine(progression, config), guard, bar, keeper]
+    try:
+        while progression.step < progression.total_steps and not progression.stopped:
+            # The rest of an interrupted epoch first, then whole ones.
+            epoch, done = divmod(progression.step, batches.steps_per_epoch)
+            model.fit(
+                _stream(batches, progression),
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else config.epochs,
+                steps_per_epoch=batches.steps_per_epoch - done,
+                callbacks=callbacks,
+                verbose=0,
+            )
+    finally:
+        guard.release()
+        bar.close()
+        keeper.close()
+    _conclude(console, run, info, progression)
+
+
+def _stream(batches: SliceBatches, progression: Progression) -> Any:
+    if keras.backend.backend() == "tensorflow":
+        return as_tf_dataset(batches, start=progression.step, endless=True)
+    return BatchSequence(batches, start=progression.step, steps=progression.total_steps - progression.step)
+
+
+def _open(config: TrainingConfig) -> tuple[VolumeSource, Preprocessing]:
+    source = open_source(config.data, format=config.format, root=config.root, seed=config.seed)
+    return source, Preprocessing(config.size, config.blur, config.clahe)
+
+
+def _load(
+    config: TrainingConfig, source: VolumeSource, preprocessing: Preprocessing
+) -> tuple[SliceBatches, PatientValidator]:
+    augmentation = None
+    if config.augment:
+        augmentation = Augmentation(
+            config.rotate, config.flip, config.zoom, config.shift, config.intensity, config.noise
+        )
+    slices = load_slices(source, "train", preprocessing)
+    batches = SliceBatches(
+        slices,
+        batch_size=config.batch_size,
+        tumour_share=config.tumour_share,
+        augmentation=augmentation,
+        seed=config.seed,
+    )
+    return batches, PatientValidator(source, preprocessing)
+
+
+def _arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "input_shape": [config.size, config.size, channels],
+        "num_classes": 1,
+        "separable": config.separable,
+        "dropout": config.dropout,
+    }
+    chosen = {name: getattr(config, name) for name in ("filters", "depth") if getattr(config, name) is not None}
+    return arguments | chosen
+
+
+def _seed(config: TrainingConfig) -> None:
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60 * minutes
+
+
+def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: SliceBatches) -> None:
+    patients = info["patients"]
+    console.print(
+        f"{info['architecture']}, {info['parameters']:,} parameters, {info['precision']}; {patients['train']} training "
+        f"and {patients['val']} validation patients, {batches.steps_per_epoch} steps an epoch\n"
+        f"run: {run.path}   watch: tensorboard --logdir {run.path.parent}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _conclude(console: Console, run: RunFolder, info: dict[str, Any], progression: Progression) -> None:
+    lines = []
+    if progression.stopped == "interrupted":
+        lines.append(f"Stopped, and all is kept. Continue with: brainseg train --resume {run.path}")
+    if "validation" in info:
+        best = info["validation"]
+        scores = np.array(list(best["dice"].values()))
+        lines.append(
+            f"Best epoch {best['epoch']}: Dice per patient {scores.mean():.3f}, median {np.median(scores):.3f}, "
+            f"n = {len(scores)} (validation, chose the checkpoint): {run.best}"
+        )
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,0 +1,146 @@
+"""The run folder: what a model file forgets, written whole or not at all."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+
+from brainseg_keras.data.manifest import COLUMNS
+from brainseg_keras.errors import InputError
+from brainseg_keras.training.config import TrainingConfig
+
+
+class RunFolder:
+    """Names and files of one run: config.yaml, run.json, history.csv, best.keras, last.keras, logs/, curves.png.
+
+    Args:
+        path: The folder.
+
+    Example:
+        >>> RunFolder("tensorboard_logs/res_unet-1").best.name
+        'best.keras'
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.info = self.path / "run.json"
+        self.history = self.path / "history.csv"
+        self.best = self.path / "best.keras"
+        self.last = self.path / "last.keras"
+        self.logs = self.path / "logs"
+        self.curves = self.path / "curves.png"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: There is a run in it already.
+        """
+        if self.info.exists() or self.last.exists():
+            raise InputError(
+                f"{self.path} holds a run already. Continue it with --resume {self.path}, or give another -o."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def read_info(self) -> dict[str, Any]:
+        """Read run.json.
+
+        Returns:
+            Its content.
+
+        Raises:
+            InputError: There is no run here, or nothing to continue from.
+        """
+        try:
+            return json.loads(self.info.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path} holds no run (run.json: {error}). Give the folder of `brainseg train`."
+            ) from error
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        """Write run.json."""
+        write_whole(self.info, lambda path: path.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8"))
+
+    def write_model(self, model: keras.Model, path: Path) -> None:
+        """Save a model."""
+        write_whole(path, model.save)
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside its place and move it there, so that a crash leaves the old one or the new one.
+
+    Args:
+        path: Where the file shall be.
+        write: Called with the path to write to, which has the same ending.
+    """
+    scratch = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        write(scratch)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def describe_run(config: TrainingConfig, table: pd.DataFrame, **more: Any) -> dict[str, Any]:
+    """Say what a run is: enough to rebuild its network and to repeat it.
+
+    Args:
+        config: Its settings.
+        table: Rows of the data's manifest.
+        **more: What else to keep.
+
+    Returns:
+        Content of run.json.
+    """
+    names = ("brainseg_keras", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
+    digest = hashlib.sha256(table[list(COLUMNS)].to_csv(index=False).encode()).hexdigest()
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "config": dataclasses.asdict(config),
+        "seed": config.seed,
+        "versions": {name: _version(name) for name in names} | {"python": platform.python_version()},
+        "machine": {"processor": _processor(), "cores": os.cpu_count()},
+        "manifest_sha256": digest,
+        "git_commit": _git_commit(),
+        **more,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """Name the commit of the code itself, where it runs from a checkout."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,95 @@
+"""Pictures in one hand: outlines on slices, and the curves of a run."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+#: Colours, RGB: truth green, prediction red.
+TRUTH = (60, 220, 90)
+PREDICTION = (255, 70, 60)
+
+
+def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
+    """Bring one channel of a slice to 8 bits for looking at.
+
+    Args:
+        image: Array of shape `(height, width, channels)`.
+        channel: Which; default FLAIR, the second of three, else the first.
+
+    Returns:
+        Array of shape `(height, width)`, uint8, from the 1st to the 99.8th percentile.
+
+    Example:
+        >>> to_gray(np.zeros((4, 4, 3))).dtype
+        dtype('uint8')
+    """
+    if channel is None:
+        channel = 1 if image.shape[-1] == 3 else 0
+    plane = image[..., channel].astype(np.float32)
+    low, high = np.percentile(plane, (1, 99.8))
+    return np.uint8(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255)
+
+
+def draw_outlines(gray: np.ndarray, outlines: list[tuple[np.ndarray, tuple[int, int, int]]]) -> np.ndarray:
+    """Draw the borders of masks on a slice.
+
+    Args:
+        gray: Array of shape `(height, width)`, uint8.
+        outlines: Masks of the same shape, each with its RGB colour; later ones lie on top.
+
+    Returns:
+        Array of shape `(height * scale, width * scale, 3)`, uint8, enlarged to at least 256 pixels so that a thin
+        line stays thin.
+
+    Example:
+        >>> draw_outlines(np.zeros((64, 64), "uint8"), [(np.eye(64), TRUTH)]).shape
+        (256, 256, 3)
+    """
+    scale = max(1, round(256 / max(gray.shape)))
+    picture = cv2.cvtColor(
+        cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB
+    )
+    for mask, colour in outlines:
+        large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_8)
+    return picture
+
+
+def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> None:
+    """Draw the curves of a run: loss, Dice per validation patient, learning rate.
+
+    Args:
+        history: Content of history.csv.
+        path: PNG to write.
+        title: Above the curves.
+    """
+    # The object interface: pyplot would keep a global figure and look for a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, score, rate = figure.subplots(1, 3)
+    epochs = history.epoch
+    loss.plot(epochs, history.loss, label="training", color="tab:blue")
+    loss.plot(epochs, history.val_loss, label="validation", color="tab:orange")
+    loss.set(title="Loss", yscale="log" if (history[["loss", "val_loss"]] > 0).all(axis=None) else "linear")
+    loss.legend(frameon=False)
+    patients = int(history.val_patients.iloc[-1])
+    score.plot(epochs, history.val_dice, label="mean", color="tab:green")
+    score.plot(epochs, history.val_dice_median, label="median", color="tab:green", linestyle="--")
+    score.fill_between(
+        epochs, history.val_dice_min, history.val_dice, color="tab:green", alpha=0.15, label="to the worst"
+    )
+    score.set(title=f"Dice per validation patient (n = {patients})", ylim=(0, 1))
+    score.legend(frameon=False, loc="lower right")
+    rate.plot(epochs, history.learning_rate, color="tab:gray")
+    rate.set(title="Learning rate at the epoch's end")
+    for axes in (loss, score, rate):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title)
+    figure.savefig(path, dpi=110)
