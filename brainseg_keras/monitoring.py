@@ -64,7 +64,7 @@ class EventWriter:
     ) -> None:
         """Write the panel: each slice with the outline of truth (green) and of the prediction (red)."""
         for shown, probability in zip(slices, probabilities, strict=True):
-            outlines = [(shown.mask, TRUTH), (probability >= threshold, PREDICTION)]
+            outlines = [(shown.mask, TRUTH), (probability > threshold, PREDICTION)]
             picture = draw_outlines(to_gray(shown.image), outlines)
             self.image(f"validation/{shown.patient}_{shown.number}", picture, step)
 

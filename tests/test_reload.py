@@ -26,7 +26,8 @@ for path in json.loads(sys.argv[1]):
     x = np.linspace(-1, 1, 2 * np.prod(shape)).reshape((2, *shape))
     y = (x[..., :1] > 0.3).astype("float32")
     logs = model.evaluate(x, y, verbose=0, return_dict=True)
-    model.train_on_batch(x, y)
+    if not model.run_eagerly:  # the many of the slow test are only scored
+        model.train_on_batch(x, y)
     results[path] = [type(model.loss).__name__, model.loss.get_config(), logs]
 print("RESULT" + json.dumps(results))
 """

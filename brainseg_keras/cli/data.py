@@ -49,10 +49,9 @@ def manifest(
     table, _ = read_lgg(path, checksums=True)
     table, unnamed = assign_splits(table, seed=seed)
     if unnamed:
-        typer.echo(f"Left out, since the fixed split does not name them: {', '.join(unnamed)}", err=True)
-    table = table[~table.patient.isin(unnamed)]
+        typer.echo(f"In no split, since the fixed one does not name them: {', '.join(unnamed)}", err=True)
     write_manifest(table, output)
-    patients = table.groupby("split").patient.nunique().to_dict()
+    patients = table.groupby("split").patient.nunique().rename({"": "unassigned"}).to_dict()
     text = ", ".join(f"{count} {split}" for split, count in patients.items())
     _report(as_json, f"{len(table)} slices of {text} patients: {output}", path=str(output), patients=patients)
 

@@ -16,7 +16,7 @@ from brainseg_keras.errors import TrainingError
 from brainseg_keras.monitoring import EventWriter
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.precision import dtype_policy
-from brainseg_keras.training.run import RunFolder, write_whole
+from brainseg_keras.training.run import RunFolder, random_states, write_whole
 from brainseg_keras.training.validation import PatientScores, PatientValidator
 from brainseg_keras.visualization import plot_history
 
@@ -244,6 +244,7 @@ class RunKeeper(keras.callbacks.Callback):
         self._info["progress"] = {
             "step": self._progression.step,
             "iterations": int(self.model.optimizer.iterations),
+            "random_states": random_states(self.model),
             "seconds": round(self._progression.elapsed, 1),
             "stopped": self._progression.stopped,
         }
@@ -311,4 +312,5 @@ class ProgressBar(keras.callbacks.Callback):
 
     def close(self) -> None:
         """Take the bar off the terminal."""
-        self._bar.stop()
+        if self._shown:
+            self._bar.stop()

@@ -23,7 +23,7 @@ from brainseg_keras.models import build_model
 from brainseg_keras.training.callbacks import ProgressBar, Progression, RunKeeper, StopGuard, WarmupCosine
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.precision import choose_precision, dtype_policy
-from brainseg_keras.training.run import RunFolder, describe_run
+from brainseg_keras.training.run import RunFolder, describe_run, restore_random_states
 from brainseg_keras.training.validation import PatientValidator
 
 #: What a resumed run may change: how long it goes on, and how fast it learns.
@@ -141,6 +141,7 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
     progression.total_steps = config.epochs * batches.steps_per_epoch
     # A kill between the two files leaves run.json one epoch behind: the optimizer's own count mends that.
     progression.step = progress["step"] + int(model.optimizer.iterations) - progress["iterations"]
+    restore_random_states(model, progress["random_states"], progression.step / progress["step"])
     if progression.step >= progression.total_steps or progression.out_of_time:
         raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
     config.to_yaml(run.config)
@@ -186,6 +187,7 @@ def _fit(
                 steps_per_epoch=batches.steps_per_epoch - done,
                 callbacks=callbacks,
                 verbose=0,
+                shuffle=False,
             )
     finally:
         guard.release()

@@ -93,6 +93,34 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def random_states(model: keras.Model) -> list[list[int]]:
+    """Read the state of each of a model's random generators (dropout), which a .keras file does not keep.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Seed and number of draws of each, in the model's order.
+    """
+    return [keras.ops.convert_to_numpy(variable).tolist() for variable in _generators(model)]
+
+
+def restore_random_states(model: keras.Model, states: list[list[int]], share: float = 1.0) -> None:
+    """Bring a model's random generators to where they were.
+
+    Args:
+        model: The model that was read from last.keras.
+        states: What `random_states` gave.
+        share: Steps of the model for each step of the states: each step draws equally often.
+    """
+    for variable, (seed, draws) in zip(_generators(model), states, strict=True):
+        variable.assign([seed, round(draws * share)])
+
+
+def _generators(model: keras.Model) -> list:
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+
+
 def describe_run(config: TrainingConfig, table: pd.DataFrame, **more: Any) -> dict[str, Any]:
     """Say what a run is: enough to rebuild its network and to repeat it.
 

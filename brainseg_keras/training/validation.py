@@ -67,7 +67,7 @@ class PatientValidator:
         split: Which patients.
         panel: How many patients show one slice each: the one with most tumour.
         batch_size: Slices in a prediction.
-        threshold: Probability from which a pixel is tumour.
+        threshold: Probability above which a pixel is tumour.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class PatientValidator:
             truth = self._preprocessing.masks(masks)[..., None].astype(np.float32)
             losses.append((float(loss(truth, probabilities)), len(masks)))
             restored = self._preprocessing.restore(probabilities[..., 0], masks.shape[1:])
-            scores[patient] = float(dice(confusion(masks, restored >= self._threshold)))
+            scores[patient] = float(dice(confusion(masks, restored > self._threshold)))
             if patient in self._panel_places:
                 shown.append(restored[self._panel_places[patient]])
         values, weights = zip(*losses, strict=True)

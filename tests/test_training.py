@@ -1,0 +1,342 @@
+"""A run from configuration to folder: what it keeps, how it stops, how it goes on."""
+
+import dataclasses
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from brainseg_keras.data.phantom import write_phantom
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.store import StoredVolumes, write_store
+from brainseg_keras.errors import InputError, TrainingError
+from brainseg_keras.training import TrainingConfig, resume, train
+from brainseg_keras.training.callbacks import Progression, WarmupCosine
+from brainseg_keras.training.precision import choose_precision, dtype_policy
+
+CLI = [sys.executable, "-c", "from brainseg_keras.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    write_phantom(folder, patients=5, slices=8, size=64, seed=1)
+    return write_store(open_source(folder), folder / "phantom.h5")
+
+
+def tiny(store, **changes):
+    settings = {
+        "data": str(store),
+        "architecture": "res_unet",
+        "filters": 4,
+        "depth": 2,
+        "size": 32,
+        "batch_size": 4,
+        "epochs": 2,
+        "precision": "float32",
+        "deterministic": True,
+        "dropout": 0.1,
+    }
+    return TrainingConfig(**settings | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    return train(tiny(store), output=tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_run_folder_holds_what_a_model_forgets(finished, store):
+    info = finished.read_info()
+    assert info["architecture"] == "res_unet"
+    assert info["arguments"]["input_shape"] == [32, 32, 3]
+    assert info["seed"] == 0
+    assert info["channels"] == ["T1", "FLAIR", "T1ce"]
+    assert info["versions"]["keras"] == keras.__version__
+    assert len(info["manifest_sha256"]) == 64
+    assert info["validation"]["role"] == "chose the checkpoint"
+    assert TrainingConfig.from_yaml(finished.config) == tiny(store)
+    assert finished.curves.read_bytes()[:4] == b"\x89PNG"
+    assert not list(finished.path.glob("*.part*"))
+
+
+def test_history_has_a_row_an_epoch_and_its_best_row_chose_the_checkpoint(finished):
+    history = pd.read_csv(finished.history)
+    assert history.epoch.tolist() == [1, 2]
+    assert {"loss", "dice", "val_loss", "val_dice", "val_dice_min", "learning_rate"} <= set(history)
+    best = history.loc[history.val_dice.idxmax()]
+    chosen = finished.read_info()["validation"]
+    assert chosen["epoch"] == best.epoch
+    assert chosen["mean_dice"] == pytest.approx(best.val_dice)
+    assert chosen["mean_dice"] == pytest.approx(np.mean(list(chosen["dice"].values())))
+
+
+def test_the_reported_score_is_that_of_best_keras_recomputed_by_hand(finished, store):
+    """Read the volumes, normalise, predict, resize back, threshold, count: with other code than the validator's."""
+    import cv2
+
+    model = keras.saving.load_model(finished.best)
+    reported = finished.read_info()["validation"]["dice"]
+    volumes = StoredVolumes(store)
+    assert sorted(reported) == sorted(volumes.table.patient[volumes.table.split == "val"].unique())
+    for patient, dice in reported.items():
+        volume = volumes.volume(patient)
+        low, high = volume.intensity.T
+        small = np.stack([cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in volume.images])
+        inputs = np.clip((small.astype("float32") - low) / (high - low), 0, 4)
+        outputs = np.asarray(model(inputs))[..., 0]
+        large = np.stack([cv2.resize(output, (64, 64), interpolation=cv2.INTER_LINEAR) for output in outputs])
+        answer, truth = large > 0.5, volume.masks > 0
+        expected = 2 * (answer & truth).sum() / max(1, answer.sum() + truth.sum())
+        assert dice == pytest.approx(expected, abs=2e-3)
+
+
+def test_best_model_loads_where_the_package_is_absent(finished):
+    code = (
+        "import sys; sys.modules['brainseg_keras'] = None\n"
+        "import keras\n"
+        f"model = keras.saving.load_model({str(finished.best)!r})\n"
+        "assert not model.compiled, 'compile state in best.keras'\n"
+        "print(model.count_params())"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert int(answer.stdout.split()[-1]) == finished.read_info()["parameters"]
+
+
+def test_tensorboard_reads_scalars_panel_and_settings(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished.logs), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    history = pd.read_csv(finished.history)
+    for tag in ("loss", "val_loss", "val_dice", "learning_rate"):
+        logged = [event.value for event in events.Scalars(tag)]
+        assert logged == pytest.approx(history[tag].tolist(), rel=1e-5)
+    panel = [tag for tag in events.Tags()["images"] if tag.startswith("validation/")]
+    assert panel
+    # The same slices each epoch.
+    assert all(len(events.Images(tag)) == 2 for tag in panel)
+    picture = keras.ops.convert_to_numpy(_decode(events.Images(panel[0])[0].encoded_image_string))
+    green = (picture == (60, 220, 90)).all(axis=-1)
+    assert green.any(), "no outline of the truth"
+
+
+def _decode(png: bytes):
+    import io
+
+    from PIL import Image
+
+    return np.array(Image.open(io.BytesIO(png)))
+
+
+def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(store, tmp_path):
+    """Stopped in the middle of the second epoch, continued, against never stopped."""
+    whole = train(tiny(store, epochs=3), output=tmp_path / "whole")
+    stopped = _train_and_interrupt(tiny(store, epochs=3), tmp_path / "stopped", after=8)
+    progress = json.loads((stopped / "run.json").read_text())["progress"]
+    assert progress["stopped"] == "interrupted"
+    assert progress["step"] == 8
+    run = resume(stopped)
+    for ours, theirs in zip(_weights(run.last), _weights(whole.last), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    ours, theirs = pd.read_csv(run.history), pd.read_csv(whole.history)
+    assert ours.epoch.tolist() == theirs.epoch.tolist() == [1, 2, 3]
+    assert ours.val_dice.tolist() == theirs.val_dice.tolist()
+
+
+def _weights(path):
+    return keras.saving.load_model(path).get_weights()
+
+
+def _train_and_interrupt(config, output, *, after):
+    """Train in this process, and send it the signal of Ctrl-C after some steps."""
+
+    class Interrupt(WarmupCosine):
+        def on_train_batch_begin(self, batch, logs=None):
+            super().on_train_batch_begin(batch, logs)
+            if self._progression.step == after - 1:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("brainseg_keras.training.loop.WarmupCosine", Interrupt)
+        train(config, output=output)
+    return output
+
+
+def test_same_seed_same_weights_another_seed_others(store, tmp_path):
+    first, again = (train(tiny(store, epochs=1), output=tmp_path / name) for name in ("first", "again"))
+    other = train(tiny(store, epochs=1, seed=1), output=tmp_path / "other")
+    for ours, theirs in zip(_weights(first.last), _weights(again.last), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert any((a != b).any() for a, b in zip(_weights(first.last), _weights(other.last), strict=True))
+
+
+def test_a_killed_write_of_run_json_is_mended_from_the_optimizer(store, tmp_path):
+    run = train(tiny(store, epochs=2), output=tmp_path / "run")
+    info = run.read_info()
+    steps = info["progress"]["step"] // 2
+    # As if the process had died after last.keras of epoch 2 and before run.json.
+    info["progress"] |= {"step": steps, "iterations": steps}
+    run.write_info(info)
+    with pytest.raises(InputError, match="finished"):
+        resume(run.path)
+    assert resume(run.path, overrides={"epochs": 3}).read_info()["progress"]["step"] == 3 * steps
+
+
+def test_resume_refuses_other_settings_and_other_data(finished, store):
+    with pytest.raises(InputError, match="keeps its size"):
+        resume(finished.path, overrides={"size": 64})
+    with pytest.raises(InputError, match="holds no run"):
+        resume(finished.path / "nowhere")
+
+
+def test_infinite_learning_rate_stops_with_cause_and_cure(store, tmp_path):
+    with pytest.raises(TrainingError, match=r"--learning-rate 1e\+19"):
+        train(tiny(store, learning_rate=1e20, epochs=30, loss="bce_dice"), output=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_max_minutes_ends_the_run_with_a_score(store, tmp_path):
+    config = tiny(store, epochs=10_000, max_minutes=0.15, deterministic=False)
+    run = train(config, output=tmp_path / "run")
+    info = run.read_info()
+    assert info["progress"]["stopped"] == "time"
+    assert 0 <= info["validation"]["mean_dice"] <= 1
+    # The learning rate has come down to meet the end.
+    assert pd.read_csv(run.history).learning_rate.iloc[-1] < 0.2 * config.learning_rate
+
+
+def test_patience_stops_after_epochs_without_a_better_score(store, tmp_path):
+    run = train(tiny(store, epochs=40, patience=2, learning_rate=1e-9), output=tmp_path / "run")
+    history = pd.read_csv(run.history)
+    assert len(history) == history.val_dice.idxmax() + 1 + 2 < 40
+
+
+def test_init_starts_from_given_weights(finished, store, tmp_path):
+    run = train(tiny(store, epochs=1, learning_rate=1e-12, init=str(finished.best)), output=tmp_path / "run")
+    before, after = keras.saving.load_model(finished.best), keras.saving.load_model(run.last)
+    for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
+        np.testing.assert_allclose(old, new, atol=1e-6)
+
+
+def test_an_existing_run_is_not_overwritten(finished, store):
+    before = finished.info.read_bytes()
+    with pytest.raises(InputError, match="--resume"):
+        train(tiny(store), output=finished.path)
+    assert finished.info.read_bytes() == before
+
+
+def test_size_that_does_not_halve_evenly_is_refused_before_anything_is_written(store, tmp_path):
+    with pytest.raises(InputError, match="multiple of 16"):
+        train(tiny(store, size=40, depth=4), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_yaml_and_fields_say_the_same(tmp_path):
+    help_text = subprocess.run([*CLI, "train", "--help"], capture_output=True, text=True, check=True).stdout
+    for field in dataclasses.fields(TrainingConfig):
+        assert f"--{field.name.replace('_', '-')}" in help_text
+        assert field.metadata["help"]
+    config = TrainingConfig(epochs=7, separable=True, patience=3, learning_rate=3e-5)
+    config.to_yaml(tmp_path / "config.yaml")
+    assert TrainingConfig.from_yaml(tmp_path / "config.yaml") == config
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == dataclasses.asdict(config)
+
+
+def test_flags_win_over_yaml(store, tmp_path):
+    tiny(store, epochs=1).to_yaml(tmp_path / "config.yaml")
+    flags = ["train", "--config", str(tmp_path / "config.yaml"), "--batch-size", "6", "--json", "-o", str(tmp_path / "run")]
+    answer = subprocess.run([*CLI, *flags], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["config"]["batch_size"] == 6
+    assert "Dice per patient" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate is above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is above 0"),
+        ({"tumour_share": 1.5}, "between 0 and 1"),
+        ({"precision": "float64"}, "precision is one of"),
+        ({"epochs": "ten"}, "epochs is int"),
+        ({"epochs": True}, "epochs is int"),
+        ({"separable": 1}, "separable is bool"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        TrainingConfig(**changes)
+
+
+def test_integers_pass_for_numbers_but_stay_apart_otherwise():
+    assert TrainingConfig(max_minutes=2).max_minutes == 2.0
+
+
+def test_learning_rate_rises_then_falls_to_a_hundredth():
+    progression = Progression(steps_per_epoch=10, total_steps=100)
+    schedule = WarmupCosine(progression, TrainingConfig(learning_rate=1.0, warmup=0.1))
+    rates = [schedule.rate(step / 100) for step in range(101)]
+    assert 0 < rates[0] < rates[5] < rates[9] < 1
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.505)
+    assert rates[100] == pytest.approx(0.01)
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_precision_auto_avoids_bfloat16_for_separable_convolutions():
+    assert choose_precision("mixed_float16", separable=True) == "mixed_float16"
+    assert choose_precision("auto", separable=True) in ("float32", "mixed_float16")
+
+
+def test_dtype_policy_is_put_back():
+    before = keras.config.dtype_policy().name
+    with pytest.raises(RuntimeError), dtype_policy("mixed_bfloat16"):
+        raise RuntimeError
+    assert keras.config.dtype_policy().name == before
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_trains_and_keeps_a_float32_best(store, tmp_path, precision):
+    run = train(tiny(store, epochs=1, precision=precision), output=tmp_path / "run")
+    best = keras.saving.load_model(run.best)
+    assert {layer.compute_dtype for layer in best.layers} == {"float32"}
+    assert np.isfinite(pd.read_csv(run.history).loss).all()
+
+
+@pytest.mark.slow
+def test_ctrl_c_from_outside_keeps_everything(store, tmp_path):
+    tiny(store, epochs=10_000).to_yaml(tmp_path / "config.yaml")
+    flags = ["train", "--config", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "run")]
+    process = subprocess.Popen([*CLI, *flags], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 180
+    while not (tmp_path / "run" / "last.keras").exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "--resume" in words
+    assert "Traceback" not in words
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["progress"]["stopped"] == "interrupted"
+    more = ["train", "--resume", str(tmp_path / "run"), "--max-minutes", str(info["progress"]["seconds"] / 60 + 0.1)]
+    again = subprocess.run([*CLI, *more], capture_output=True, text=True, check=False, timeout=180)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["progress"]["step"] > info["progress"]["step"]
+
+
+@pytest.mark.slow
+def test_a_small_network_learns_the_phantom(tmp_path):
+    """What the README's first command shows, smaller: most of a tumour is found in patients never trained on."""
+    config = TrainingConfig(architecture="attention_unet", filters=8, depth=3, size=64, epochs=12, learning_rate=3e-3)
+    run = train(config, output=tmp_path / "run")
+    assert run.read_info()["validation"]["mean_dice"] >= 0.75
