@@ -10,6 +10,8 @@ Counts are exact. A float32 that counts pixels stops at 2**24, which is 256 slic
 default; so each count is two float32 numbers, high x 2**16 + low, and holds up to 2**40 pixels.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -38,7 +40,7 @@ class _CountingMetric(keras.metrics.Metric):
         self.low = self.add_variable(shape, "zeros", dtype="float32", name="low")
         self.high = self.add_variable(shape, "zeros", dtype="float32", name="high")
 
-    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count one batch.
 
         Args:
@@ -131,7 +133,7 @@ class _CountingMetric(keras.metrics.Metric):
         """(num_classes,) scores."""
         raise NotImplementedError
 
-    def result(self):
+    def result(self) -> Any:
         """The score so far: of `class_id`, else the mean over classes (without the background, unless included)."""
         scores = self._score()
         if self.class_id is not None:
@@ -160,7 +162,11 @@ class DiceCoefficient(_CountingMetric):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss="binary_crossentropy", metrics=[DiceCoefficient()])`
+        >>> from keras import ops
+        >>> metric = DiceCoefficient()
+        >>> metric.update_state(ops.ones((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))
+        >>> float(metric.result())
+        1.0
 
     Reference:
         Dice 1945, Measures of the Amount of Ecologic Association Between Species.
@@ -173,8 +179,8 @@ class DiceCoefficient(_CountingMetric):
         class_id: int | None = None,
         include_background: bool = False,
         name: str = "dice",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
 
     def _score(self):
@@ -193,7 +199,11 @@ class IntersectionOverUnion(_CountingMetric):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss="binary_crossentropy", metrics=[IntersectionOverUnion()])`
+        >>> from keras import ops
+        >>> metric = IntersectionOverUnion()
+        >>> metric.update_state(ops.ones((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))
+        >>> float(metric.result())
+        1.0
 
     Reference:
         Jaccard 1912, The Distribution of the Flora in the Alpine Zone.
@@ -206,8 +216,8 @@ class IntersectionOverUnion(_CountingMetric):
         class_id: int | None = None,
         include_background: bool = False,
         name: str = "iou",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
 
     def _score(self):
@@ -226,7 +236,11 @@ class PixelPrecision(_CountingMetric):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss="binary_crossentropy", metrics=[PixelPrecision()])`
+        >>> from keras import ops
+        >>> metric = PixelPrecision()
+        >>> metric.update_state(ops.ones((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))
+        >>> float(metric.result())
+        1.0
 
     Reference:
         Maier-Hein et al. 2024, Metrics Reloaded, arXiv 2206.01653.
@@ -239,8 +253,8 @@ class PixelPrecision(_CountingMetric):
         class_id: int | None = None,
         include_background: bool = False,
         name: str = "precision",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
 
     def _score(self):
@@ -259,7 +273,11 @@ class PixelRecall(_CountingMetric):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss="binary_crossentropy", metrics=[PixelRecall()])`
+        >>> from keras import ops
+        >>> metric = PixelRecall()
+        >>> metric.update_state(ops.ones((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))
+        >>> float(metric.result())
+        1.0
 
     Reference:
         Maier-Hein et al. 2024, Metrics Reloaded, arXiv 2206.01653.
@@ -272,8 +290,8 @@ class PixelRecall(_CountingMetric):
         class_id: int | None = None,
         include_background: bool = False,
         name: str = "recall",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
 
     def _score(self):
@@ -294,7 +312,11 @@ class PixelAccuracy(_CountingMetric):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss="binary_crossentropy", metrics=[PixelAccuracy()])`
+        >>> from keras import ops
+        >>> metric = PixelAccuracy()
+        >>> metric.update_state(ops.ones((1, 8, 8, 1)), ops.ones((1, 8, 8, 1)))
+        >>> float(metric.result())
+        1.0
 
     Reference:
         Maier-Hein et al. 2024, Metrics Reloaded, arXiv 2206.01653.
@@ -306,8 +328,8 @@ class PixelAccuracy(_CountingMetric):
         num_classes: int = 1,
         class_id: int | None = None,
         name: str = "pixel_accuracy",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         super().__init__(threshold, num_classes, class_id, True, name, dtype)
 
     def _score(self):

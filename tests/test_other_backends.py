@@ -22,7 +22,9 @@ resume(run.path, overrides={{"epochs": 3}})
 def test_jax_trains_and_resumes_where_tensorflow_is_absent(tmp_path, architecture):
     script = SCRIPT.format(architecture=architecture, output=str(tmp_path / "run"))
     environment = os.environ | {"KERAS_BACKEND": "jax"}
-    answer = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0, answer.stderr
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history.epoch.tolist() == [1, 2, 3]

@@ -1,6 +1,7 @@
 """A run from configuration to folder: what it keeps, how it stops, how it goes on."""
 
 import dataclasses
+import itertools
 import json
 import math
 import signal
@@ -253,7 +254,16 @@ def test_flags_yaml_and_fields_say_the_same(tmp_path):
 
 def test_flags_win_over_yaml(store, tmp_path):
     tiny(store, epochs=1).to_yaml(tmp_path / "config.yaml")
-    flags = ["train", "--config", str(tmp_path / "config.yaml"), "--batch-size", "6", "--json", "-o", str(tmp_path / "run")]
+    flags = [
+        "train",
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--batch-size",
+        "6",
+        "--json",
+        "-o",
+        str(tmp_path / "run"),
+    ]
     answer = subprocess.run([*CLI, *flags], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["config"]["batch_size"] == 6
@@ -290,7 +300,7 @@ def test_learning_rate_rises_then_falls_to_a_hundredth():
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.505)
     assert rates[100] == pytest.approx(0.01)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_precision_auto_avoids_bfloat16_for_separable_convolutions():

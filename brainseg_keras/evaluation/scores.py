@@ -24,7 +24,9 @@ class Counts:
         tn: no tumour, not marked.
 
     Example:
-        `sum((confusion(t, p) for t, p in slices), Counts())`
+        >>> slices = [([0, 1], [1, 1]), ([0, 0], [0, 0])]
+        >>> sum((confusion(truth, answer) for truth, answer in slices), Counts())
+        Counts(tp=1, fp=1, fn=0, tn=2)
     """
 
     tp: int | np.ndarray = 0
@@ -52,7 +54,7 @@ def _as_bool(mask, name: str) -> np.ndarray:
     return mask.astype(bool)
 
 
-def confusion(y_true, y_pred) -> Counts:
+def confusion(y_true: np.ndarray, y_pred: np.ndarray) -> Counts:
     """Count hits and errors, exactly.
 
     Args:
@@ -66,7 +68,8 @@ def confusion(y_true, y_pred) -> Counts:
         InputError: shapes differ, or a value is neither 0 nor 1.
 
     Example:
-        `dice(confusion(truth, probabilities > 0.5))`
+        >>> confusion(np.array([1, 1, 0]), np.array([0.9, 0.2, 0.7]) > 0.5)
+        Counts(tp=1, fp=1, fn=1, tn=0)
     """
     truth, answer = _as_bool(y_true, "y_true"), _as_bool(y_pred, "y_pred")
     if truth.shape != answer.shape:
@@ -98,7 +101,8 @@ def dice(counts: Counts) -> float | np.ndarray:
         A float, or an array of the counts' shape.
 
     Example:
-        `dice(Counts(tp=2, fp=1, fn=1, tn=5))  # 4 / 6`
+        >>> dice(Counts(tp=2, fp=1, fn=1, tn=5))
+        0.6666666666666666
 
     Reference:
         Dice 1945.
@@ -116,7 +120,8 @@ def iou(counts: Counts) -> float | np.ndarray:
         A float, or an array of the counts' shape.
 
     Example:
-        `iou(Counts(tp=2, fp=1, fn=1, tn=5))  # 2 / 4`
+        >>> iou(Counts(tp=2, fp=1, fn=1, tn=5))
+        0.5
 
     Reference:
         Jaccard 1912.
@@ -134,7 +139,8 @@ def precision(counts: Counts) -> float | np.ndarray:
         A float, or an array of the counts' shape.
 
     Example:
-        `precision(Counts(tp=2, fp=1, fn=1, tn=5))  # 2 / 3`
+        >>> precision(Counts(tp=2, fp=1, fn=1, tn=5))
+        0.6666666666666666
     """
     return _ratio(counts.tp, counts.tp + counts.fp, counts)
 
@@ -149,7 +155,8 @@ def recall(counts: Counts) -> float | np.ndarray:
         A float, or an array of the counts' shape.
 
     Example:
-        `recall(Counts(tp=2, fp=1, fn=1, tn=5))  # 2 / 3`
+        >>> recall(Counts(tp=2, fp=1, fn=1, tn=5))
+        0.6666666666666666
     """
     return _ratio(counts.tp, counts.tp + counts.fn, counts)
 
@@ -164,7 +171,8 @@ def specificity(counts: Counts) -> float | np.ndarray:
         A float, or an array of the counts' shape.
 
     Example:
-        `specificity(Counts(tp=2, fp=1, fn=1, tn=5))  # 5 / 6`
+        >>> specificity(Counts(tp=2, fp=1, fn=1, tn=5))
+        0.8333333333333334
     """
     return _ratio(counts.tn, counts.tn + counts.fp, counts)
 
@@ -179,7 +187,8 @@ def pixel_accuracy(counts: Counts) -> float | np.ndarray:
         A float, or an array of the counts' shape.
 
     Example:
-        `pixel_accuracy(Counts(tp=2, fp=1, fn=1, tn=5))  # 7 / 9`
+        >>> pixel_accuracy(Counts(tp=2, fp=1, fn=1, tn=5))
+        0.7777777777777778
     """
     return _ratio(counts.tp + counts.tn, counts.tp + counts.fp + counts.fn + counts.tn, counts)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from typing import Any
 
 import keras
 from keras import ops
@@ -14,7 +15,7 @@ from brainseg_keras.losses.functional import check_options, require
 class _SegmentationLoss(keras.losses.Loss):
     """A pure function and its options; checks the options at once and the sample weights when called."""
 
-    def __init__(self, function, options: dict, reduction: str | None, name: str, dtype):
+    def __init__(self, function, options: dict, reduction: str | None, name: str, dtype: Any) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         check_options(**options)
         self._function = function
@@ -65,7 +66,11 @@ class BinaryFocalLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=BinaryFocalLoss(gamma=2.0))`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = BinaryFocalLoss(gamma=2.0)
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv 1708.02002.
@@ -80,8 +85,8 @@ class BinaryFocalLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "binary_focal_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         require(0 <= alpha <= 1, "alpha", "between 0 and 1", alpha)
         options = {"alpha": float(alpha), "gamma": float(gamma), "apply_class_balancing": apply_class_balancing}
         options["include_background"] = include_background
@@ -102,7 +107,11 @@ class DiceLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=DiceLoss(reduce_over="batch"))`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = DiceLoss(reduce_over="batch")
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Milletari, Navab, Ahmadi 2016, V-Net, arXiv 1606.04797.
@@ -116,8 +125,8 @@ class DiceLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "dice_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         options = {"smooth": float(smooth), "reduce_over": reduce_over, "include_background": include_background}
         super().__init__(functional.dice_loss, options, reduction, name, dtype)
 
@@ -136,7 +145,11 @@ class JaccardLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=JaccardLoss())`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = JaccardLoss()
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Rahman, Wang 2016, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation.
@@ -150,8 +163,8 @@ class JaccardLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "jaccard_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         options = {"smooth": float(smooth), "reduce_over": reduce_over, "include_background": include_background}
         super().__init__(functional.jaccard_loss, options, reduction, name, dtype)
 
@@ -172,7 +185,11 @@ class TverskyLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=TverskyLoss(alpha=0.2, beta=0.8))`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = TverskyLoss(alpha=0.2, beta=0.8)
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Salehi, Erdogmus, Gholipour 2017, Tversky loss function, arXiv 1706.05721.
@@ -188,8 +205,8 @@ class TverskyLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "tversky_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         options = {"alpha": float(alpha), "beta": float(beta), "smooth": float(smooth), "reduce_over": reduce_over}
         options["include_background"] = include_background
         super().__init__(functional.tversky_loss, options, reduction, name, dtype)
@@ -212,7 +229,11 @@ class FocalTverskyLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=FocalTverskyLoss(gamma=0.75))`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = FocalTverskyLoss(gamma=0.75)
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Abraham, Khan 2018, A Novel Focal Tversky Loss Function, arXiv 1810.07842.
@@ -229,8 +250,8 @@ class FocalTverskyLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "focal_tversky_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         require(gamma > 0, "gamma", "above 0", gamma)
         options = {"alpha": float(alpha), "beta": float(beta), "gamma": float(gamma), "smooth": float(smooth)}
         options |= {"reduce_over": reduce_over, "include_background": include_background}
@@ -254,7 +275,11 @@ class DiceFocalLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=DiceFocalLoss(dice_weight=1, focal_weight=5))`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = DiceFocalLoss(dice_weight=1, focal_weight=5)
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Milletari et al. 2016, arXiv 1606.04797; Lin et al. 2017, arXiv 1708.02002.
@@ -273,8 +298,8 @@ class DiceFocalLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "dice_focal_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         require(0 <= alpha <= 1, "alpha", "between 0 and 1", alpha)
         options = {"dice_weight": float(dice_weight), "focal_weight": float(focal_weight), "smooth": float(smooth)}
         options |= {"reduce_over": reduce_over, "alpha": float(alpha), "gamma": float(gamma)}
@@ -298,7 +323,11 @@ class BCEDiceLoss(_SegmentationLoss):
         InputError: an option is out of range, or shapes do not match.
 
     Example:
-        `model.compile("adam", loss=BCEDiceLoss())`
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = BCEDiceLoss()
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
 
     Reference:
         Isensee et al. 2018, nnU-Net (the sum of both), arXiv 1809.10486.
@@ -314,8 +343,8 @@ class BCEDiceLoss(_SegmentationLoss):
         include_background: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "bce_dice_loss",
-        dtype=None,
-    ):
+        dtype: Any = None,
+    ) -> None:
         options = {"bce_weight": float(bce_weight), "dice_weight": float(dice_weight), "smooth": float(smooth)}
         options |= {"reduce_over": reduce_over, "include_background": include_background}
         super().__init__(functional.bce_dice_loss, options, reduction, name, dtype)
@@ -333,7 +362,7 @@ LOSSES = {
 }
 
 
-def get_loss(name: str, **kwargs) -> keras.losses.Loss:
+def get_loss(name: str, **kwargs: Any) -> keras.losses.Loss:
     """The loss that `--loss name` means.
 
     Args:

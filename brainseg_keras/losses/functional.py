@@ -16,6 +16,8 @@ function returns (batch,) values; pooled over the batch, each image carries the 
 reductions and the scaling over devices to Keras.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -25,12 +27,12 @@ from brainseg_keras.errors import InputError
 _POWER_OFFSET = 1e-7
 
 
-def require(condition: bool, name: str, expected: str, value) -> None:
+def require(condition: bool, name: str, expected: str, value: Any) -> None:
     if not condition:
         raise InputError(f"{name} must be {expected}. Received: {name}={value!r}.")
 
 
-def check_options(**options) -> None:
+def check_options(**options: Any) -> None:
     for name, value in options.items():
         if name == "reduce_over":
             require(value in ("image", "batch"), name, "'image' or 'batch'", value)
@@ -108,8 +110,14 @@ def _overlap_error(y_true, y_pred, alpha: float, beta: float, smooth: float, red
 
 
 def binary_focal_loss(
-    y_true, y_pred, alpha=0.25, gamma=2.0, apply_class_balancing=False, include_background=True, reduce_over="image"
-):
+    y_true: Any,
+    y_pred: Any,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    apply_class_balancing: bool = False,
+    include_background: bool = True,
+    reduce_over: str = "image",
+) -> Any:
     """Focal cross-entropy, the mean over pixels and channels: (batch,). See `BinaryFocalLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.
@@ -126,7 +134,15 @@ def binary_focal_loss(
     return _one_per_image(_pixel_mean(ops.expand_dims(pixels, -1), reduce_over), y_pred)
 
 
-def tversky_loss(y_true, y_pred, alpha=0.3, beta=0.7, smooth=1.0, include_background=True, reduce_over="image"):
+def tversky_loss(
+    y_true: Any,
+    y_pred: Any,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    include_background: bool = True,
+    reduce_over: str = "image",
+) -> Any:
     """1 - Tversky index: (batch,). See `TverskyLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.
@@ -137,7 +153,9 @@ def tversky_loss(y_true, y_pred, alpha=0.3, beta=0.7, smooth=1.0, include_backgr
     return _one_per_image(_overlap_error(y_true, y_pred, alpha, beta, smooth, reduce_over), y_pred)
 
 
-def dice_loss(y_true, y_pred, smooth=1.0, include_background=True, reduce_over="image"):
+def dice_loss(
+    y_true: Any, y_pred: Any, smooth: float = 1.0, include_background: bool = True, reduce_over: str = "image"
+) -> Any:
     """1 - (2 |A B| + smooth) / (|A| + |B| + smooth): (batch,). See `DiceLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.
@@ -147,7 +165,9 @@ def dice_loss(y_true, y_pred, smooth=1.0, include_background=True, reduce_over="
     return tversky_loss(y_true, y_pred, 0.5, 0.5, smooth / 2, include_background, reduce_over)
 
 
-def jaccard_loss(y_true, y_pred, smooth=1.0, include_background=True, reduce_over="image"):
+def jaccard_loss(
+    y_true: Any, y_pred: Any, smooth: float = 1.0, include_background: bool = True, reduce_over: str = "image"
+) -> Any:
     """1 - (|A B| + smooth) / (|A or B| + smooth): (batch,). See `JaccardLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.
@@ -157,8 +177,15 @@ def jaccard_loss(y_true, y_pred, smooth=1.0, include_background=True, reduce_ove
 
 
 def focal_tversky_loss(
-    y_true, y_pred, alpha=0.3, beta=0.7, gamma=0.75, smooth=1.0, include_background=True, reduce_over="image"
-):
+    y_true: Any,
+    y_pred: Any,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 0.75,
+    smooth: float = 1.0,
+    include_background: bool = True,
+    reduce_over: str = "image",
+) -> Any:
     """(1 - Tversky index) ** gamma: (batch,). See `FocalTverskyLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.
@@ -172,17 +199,17 @@ def focal_tversky_loss(
 
 
 def dice_focal_loss(
-    y_true,
-    y_pred,
-    dice_weight=1.0,
-    focal_weight=5.0,
-    smooth=1.0,
-    reduce_over="image",
-    alpha=0.25,
-    gamma=2.0,
-    apply_class_balancing=False,
-    include_background=True,
-):
+    y_true: Any,
+    y_pred: Any,
+    dice_weight: float = 1.0,
+    focal_weight: float = 5.0,
+    smooth: float = 1.0,
+    reduce_over: str = "image",
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    apply_class_balancing: bool = False,
+    include_background: bool = True,
+) -> Any:
     """dice_weight x Dice loss + focal_weight x focal loss: (batch,). See `DiceFocalLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.
@@ -195,8 +222,14 @@ def dice_focal_loss(
 
 
 def bce_dice_loss(
-    y_true, y_pred, bce_weight=1.0, dice_weight=1.0, smooth=1.0, include_background=True, reduce_over="image"
-):
+    y_true: Any,
+    y_pred: Any,
+    bce_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    smooth: float = 1.0,
+    include_background: bool = True,
+    reduce_over: str = "image",
+) -> Any:
     """bce_weight x cross-entropy + dice_weight x Dice loss: (batch,). See `BCEDiceLoss`.
 
     Raises: InputError for shapes that do not match or options out of range.

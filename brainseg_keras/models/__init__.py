@@ -6,6 +6,7 @@ row to `tests/test_models.py`. The tests, `list_models` and the tables follow.
 
 import difflib
 import inspect
+from typing import Any
 
 import keras
 
@@ -36,7 +37,7 @@ def list_models() -> list[str]:
     return list(ARCHITECTURES)
 
 
-def build_model(name: str, **kwargs) -> keras.Model:
+def build_model(name: str, **kwargs: Any) -> keras.Model:
     """Build a registered architecture by name.
 
     Args:

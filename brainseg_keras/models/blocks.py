@@ -28,6 +28,10 @@ class BlockStyle:
 
     Raises:
         InputError: When a value is not one of these.
+
+    Example:
+        >>> BlockStyle(separable=True).conv(16, name="enc0_1_conv").__class__.__name__
+        'SeparableConv2D'
     """
 
     separable: bool = False

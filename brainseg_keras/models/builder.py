@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -24,33 +25,39 @@ from brainseg_keras.models.blocks import (
 )
 
 
-def up_nearest_conv(x, filters, style, *, name):
+def up_nearest_conv(x: Any, filters: int, style: BlockStyle, *, name: str) -> Any:
     """Nearest-neighbour doubling, then convolution 3x3, normalization, activation."""
     x = keras.layers.UpSampling2D(2, name=name)(x)
     return conv_norm_act(x, filters, replace(style, separable=False), name=name)
 
 
-def up_nearest(x, filters, style, *, name):
+def up_nearest(x: Any, filters: int, style: BlockStyle, *, name: str) -> Any:
     """Nearest-neighbour doubling alone: the channels stay as they are."""
     return keras.layers.UpSampling2D(2, name=name)(x)
 
 
-def up_transposed(x, filters, style, *, name):
+def up_transposed(x: Any, filters: int, style: BlockStyle, *, name: str) -> Any:
     """A transposed convolution, 2x2 with stride 2."""
     return keras.layers.Conv2DTranspose(filters, 2, strides=2, name=name)(x)
 
 
-def same_scale_gate(skip, upsampled, coarse, filters, style, *, norm=True, name):
+def same_scale_gate(
+    skip: Any, upsampled: Any, coarse: Any, filters: int, style: BlockStyle, *, norm: bool = True, name: str
+) -> Any:
     """Gate with the up-sampled decoder tensor, in as many channels as the skip has."""
     return attention_block(skip, upsampled, filters, style, norm=norm, name=name)
 
 
-def half_width_gate(skip, upsampled, coarse, filters, style, *, norm=True, name):
+def half_width_gate(
+    skip: Any, upsampled: Any, coarse: Any, filters: int, style: BlockStyle, *, norm: bool = True, name: str
+) -> Any:
     """Gate with the up-sampled decoder tensor, in half as many channels as the skip has."""
     return attention_block(skip, upsampled, max(filters // 2, 1), style, norm=norm, name=name)
 
 
-def coarse_gate(skip, upsampled, coarse, filters, style, *, norm=True, name):
+def coarse_gate(
+    skip: Any, upsampled: Any, coarse: Any, filters: int, style: BlockStyle, *, norm: bool = True, name: str
+) -> Any:
     """Gate with the decoder tensor one level below, before it is up-sampled."""
     return attention_block(skip, coarse, filters, style, kind="coarse", norm=norm, name=name)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -110,7 +111,7 @@ def _multiply_accumulates(layer, received, result):
     return 0
 
 
-def summarize(names: list[str] | None = None, **kwargs) -> list[dict]:
+def summarize(names: list[str] | None = None, **kwargs: Any) -> list[dict]:
     """Return one row a registered architecture: what it is and what it costs.
 
     Args:

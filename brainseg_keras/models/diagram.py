@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import keras
 import matplotlib
@@ -47,7 +48,7 @@ class Graph:
     channels: tuple  # of the image and of the mask
 
 
-def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs) -> Path:
+def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs: Any) -> Path:
     """Draw a network as a U: its levels, widths and sizes, gates, skip connections and what its blocks are made of.
 
     Args:
@@ -62,8 +63,9 @@ def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs) -> P
         InputError: When the suffix is another, the model is no U-Net of this package, or an argument is unknown.
 
     Example:
-        >>> draw_architecture("unet", "unet.png", filters=16)  # doctest: +SKIP
-        PosixPath('unet.png')
+        >>> import tempfile
+        >>> draw_architecture("unet", tempfile.mkdtemp() + "/unet.svg", filters=16).name
+        'unet.svg'
     """
     path = Path(path)
     metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
