@@ -6,6 +6,7 @@ Keras nor NumPy.
 
 import lazy_loader
 
+from brainseg_keras._registration import register_with_keras
 from brainseg_keras._version import __version__
 
 _attributes = {
@@ -41,3 +42,5 @@ __getattr__, __dir__, _names = lazy_loader.attach(
     submod_attrs=_attributes,
 )
 __all__ = [*_names, "__version__"]
+
+register_with_keras()

@@ -68,6 +68,7 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
     """
     # The object interface: pyplot would keep a global figure and look for a screen.
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, score, rate = figure.subplots(1, 3)
@@ -88,6 +89,7 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
     rate.set(title="Learning rate at the epoch's end")
     for axes in (loss, score, rate):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     if title:

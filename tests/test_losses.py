@@ -120,9 +120,6 @@ def test_image_and_batch_differ_as_stated():
     assert float(losses.DiceLoss(reduce_over="batch")(y, p)) == pytest.approx(1 - 3 / 13)
 
 
-# ---- against NumPy
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_agrees_with_numpy(name, channels):
@@ -170,8 +167,6 @@ def test_functions_and_classes_agree(name):
         assert values.shape == (3,)
         assert float(get_loss(name, **options)(y, p)) == pytest.approx(values.mean(), rel=1e-6)
 
-
-# ---- properties
 
 FEW = settings(max_examples=15, deadline=None)
 
@@ -364,9 +359,6 @@ def test_sample_weights(name):
     if name != "binary_focal":
         with pytest.raises(InputError, match="Use reduce_over='image'"):
             get_loss(name, reduce_over="batch")(y, p, sample_weight=np.ones(2))
-
-
-# ---- config
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,7 @@ import numpy as np
 
 from brainseg_keras.errors import InputError
 
-#: A pixel belongs to the head when every channel exceeds this share of its 99.5th percentile.
+#: A pixel is bright when it exceeds this share of the way from the background to the 99.5th percentile.
 _HEAD_SHARE = 0.1
 
 
@@ -37,8 +37,11 @@ def intensity_range(images: np.ndarray) -> np.ndarray:
     background = np.percentile(pixels, 1, axis=0)
     bright = np.percentile(pixels, 99.5, axis=0)
     above = pixels > background + _HEAD_SHARE * (bright - background)
-    head = above.all(axis=1)
-    # A channel that is empty or saturated leaves nothing in common: then each channel speaks for itself.
+    head, most = above.all(axis=1), above.mean(axis=1) > 0.5
+    if head.mean() < 0.5 * most.mean():
+        # One channel is empty, or its background is saturated: the others outvote it.
+        head = most
+    # Where even they share nothing, each channel speaks for itself.
     tissue = [
         np.median(channel[inside]) if (inside := head if head.mean() > 0.01 else own).any() else channel.max()
         for channel, own in zip(pixels.T, above.T, strict=True)

@@ -1,0 +1,40 @@
+"""Shared fixtures: a small phantom, and the real LGG folder where it is at hand."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# The phantom that `--data phantom` makes is kept under a cache folder: never the user's own in a test. Set before the
+# package is imported, and inherited by every process that a test starts.
+_CACHE = tempfile.mkdtemp(prefix="brainseg-tests-")
+os.environ["BRAINSEG_CACHE"] = _CACHE
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory):
+    """Folder kaggle_3m of six small patients; read it, do not write to it."""
+    from brainseg_keras.data.phantom import write_phantom
+
+    return write_phantom(tmp_path_factory.mktemp("phantom"), patients=6, slices=8, size=48, seed=3)
+
+
+@pytest.fixture
+def own_phantom(phantom, tmp_path):
+    """A copy of the phantom that a test may damage."""
+    return Path(shutil.copytree(phantom, tmp_path / "kaggle_3m"))
+
+
+@pytest.fixture(scope="session")
+def lgg():
+    """The real data: BRAINSEG_LGG names the folder that holds kaggle_3m."""
+    folder = os.environ.get("BRAINSEG_LGG")
+    if not folder:
+        pytest.skip("BRAINSEG_LGG is unset: no real LGG data")
+    return Path(folder)

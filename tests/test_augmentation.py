@@ -1,0 +1,131 @@
+"""Augmentation: image and mask move together, and nothing is mirrored in."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainseg_keras.data.augmentation import Augmentation
+
+STILL = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0)
+GEOMETRY = {"intensity": 0.0, "noise": 0.0}
+
+
+def blob(row=28, column=40, radius=6, size=64):
+    y, x = np.mgrid[:size, :size]
+    mask = ((y - row) ** 2 + (x - column) ** 2 <= radius**2).astype("uint8")
+    return np.repeat(mask[None, ..., None], 3, axis=-1).astype("float32"), mask[None]
+
+
+def centre(mask):
+    return np.argwhere(mask[0]).mean(axis=0)
+
+
+def test_all_off_is_the_identity():
+    images, masks = blob()
+    out_images, out_masks = STILL(images, masks, np.random.default_rng(0))
+    np.testing.assert_array_equal(out_images, images)
+    np.testing.assert_array_equal(out_masks, masks)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_image_and_mask_move_together(seed):
+    images, masks = blob(radius=9)
+    moved, moved_masks = Augmentation(**GEOMETRY)(images, masks, np.random.default_rng(seed))
+    bright = moved[0, ..., 1] > 0.5
+    overlap = (bright & (moved_masks[0] > 0)).sum() / (bright | (moved_masks[0] > 0)).sum()
+    assert overlap > 0.88
+    assert set(np.unique(moved_masks)) <= {0, 1}
+    assert moved_masks.dtype == np.uint8
+    assert moved.dtype == np.float32
+
+
+def test_flip_is_numpys():
+    rng = np.random.default_rng(0)
+    images, masks = rng.random((3, 16, 20, 2), "float32"), rng.integers(0, 2, (3, 16, 20), "uint8")
+    flipped = Augmentation(rotate=0, flip=1, zoom=0, shift=0, **GEOMETRY)(images, masks, rng)
+    np.testing.assert_allclose(flipped[0], images[:, :, ::-1], atol=1e-6)
+    np.testing.assert_array_equal(flipped[1], masks[:, :, ::-1])
+
+
+def test_rotation_stays_within_its_angle_and_uses_it():
+    images, masks = blob(row=31, column=55, radius=4)
+    angles = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        _, moved = Augmentation(rotate=20, flip=0, zoom=0, shift=0, **GEOMETRY)(images, masks, rng)
+        y, x = centre(moved) - 31.5
+        assert np.hypot(y, x) == pytest.approx(23.5, abs=1)
+        angles.append(np.degrees(np.arctan2(y, x)))
+    assert -22 < min(angles) < -12
+    assert 12 < max(angles) < 22
+
+
+def test_zoom_stays_within_its_factor_both_ways():
+    images, masks = blob(row=31, column=31, radius=14)
+    sizes = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        _, moved = Augmentation(rotate=0, flip=0, zoom=0.25, shift=0, **GEOMETRY)(images, masks, rng)
+        sizes.append(np.sqrt(moved.sum() / masks.sum()))
+    assert 0.78 < min(sizes) < 0.88
+    assert 1.15 < max(sizes) < 1.27
+
+
+def test_shift_stays_within_its_share():
+    images, masks = blob()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        _, moved = Augmentation(rotate=0, flip=0, zoom=0, shift=0.1, **GEOMETRY)(images, masks, rng)
+        assert (abs(centre(moved) - centre(masks)) <= 0.1 * 64 + 0.6).all()
+
+
+def test_what_comes_into_view_is_background():
+    """A mirrored border would put a second tumour there."""
+    images, masks = blob(row=32, column=60, radius=3)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        moved, moved_masks = Augmentation(rotate=40, flip=0, zoom=0.3, shift=0.3, **GEOMETRY)(images, masks, rng)
+        assert moved_masks.sum() <= 1.8 * masks.sum()
+    constant = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5, **GEOMETRY)
+    moved, _ = constant(np.ones((1, 32, 32, 1), "float32"), np.ones((1, 32, 32), "uint8"), np.random.default_rng(1))
+    assert moved.min() == 0
+
+
+def test_same_generator_same_result_and_each_slice_its_own():
+    images, masks = (np.repeat(array, 2, axis=0) for array in blob())
+    first = Augmentation()(images, masks, np.random.default_rng(7))
+    again = Augmentation()(images, masks, np.random.default_rng(7))
+    other = Augmentation()(images, masks, np.random.default_rng(8))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert (first[0] != other[0]).any()
+    assert (first[0][0] != first[0][1]).any()
+
+
+def test_contrast_keeps_the_background_and_bounds_the_rest():
+    images = np.zeros((40, 8, 8, 2), "float32")
+    images[:, :4] = 1
+    masks = np.zeros((40, 8, 8), "uint8")
+    settings_ = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "noise": 0}
+    changed, _ = Augmentation(intensity=0.2, **settings_)(images, masks, np.random.default_rng(0))
+    assert (changed[:, 4:] == 0).all()
+    assert 1 / 1.2 - 1e-5 <= changed[:, :4].min() < 0.9
+    assert 1.1 < changed[:, :4].max() <= 1.2 + 1e-5
+    assert (changed[:, 0, 0, 0] != changed[:, 0, 0, 1]).all(), "each channel has a gain of its own"
+
+
+def test_inputs_are_not_written_to():
+    images, masks = blob()
+    copies = images.copy(), masks.copy()
+    Augmentation()(images, masks, np.random.default_rng(0))
+    np.testing.assert_array_equal(images, copies[0])
+    np.testing.assert_array_equal(masks, copies[1])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_any_number_of_channels_up_to_four(channels):
+    images = np.ones((2, 16, 16, channels), "float32")
+    moved, _ = Augmentation()(images, np.ones((2, 16, 16), "uint8"), np.random.default_rng(0))
+    assert moved.shape == images.shape

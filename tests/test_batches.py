@@ -1,0 +1,146 @@
+"""Which slices stand in which batch, and the pipelines that host them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainseg_keras import make_dataset
+from brainseg_keras.data import batches as batches_module
+from brainseg_keras.data.augmentation import Augmentation
+from brainseg_keras.data.batches import OrderedBatches, SliceBatches, Slices, load_slices
+from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
+from brainseg_keras.data.preprocessing import Preprocessing, normalise
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.volumes import iterate_volumes
+from brainseg_keras.errors import InputError
+
+
+def slices(with_tumour, without, size=8):
+    count = with_tumour + without
+    images = np.arange(count * size * size, dtype="float32").reshape(count, size, size, 1)
+    masks = np.zeros((count, size, size), "uint8")
+    masks[:with_tumour, 2:4, 2:5] = 1
+    intensity = np.tile(np.array([[0.0, 50.0]]), (count, 1, 1))
+    return Slices(images, masks, intensity, intensity / 2, np.array([f"P{n}" for n in range(count)]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(with_tumour=st.integers(1, 12), without=st.integers(1, 12), batch_size=st.integers(1, 9), share=st.floats(0, 1))
+def test_share_of_tumour_is_exact_and_no_slice_repeats_within_a_pass(with_tumour, without, batch_size, share):
+    batches = SliceBatches(slices(with_tumour, without), batch_size=batch_size, tumour_share=share)
+    quota = round(share * batch_size)
+    drawn = np.array([batches.indices(step) for step in range(60)])
+    assert drawn.shape == (60, batch_size)
+    assert ((drawn < with_tumour).sum(axis=1) == quota).all()
+    for members, count in ((range(with_tumour), quota), (range(with_tumour, with_tumour + without), None)):
+        kind = [n for n in drawn.ravel() if n in members]
+        for start in range(0, len(kind) - len(members) + 1, len(members)):
+            assert sorted(kind[start : start + len(members)]) == list(members)
+        assert count is None or len(kind) == 60 * count
+
+
+@pytest.mark.parametrize(("with_tumour", "without"), [(5, 0), (0, 5)])
+def test_one_kind_alone_fills_the_batch(with_tumour, without):
+    batches = SliceBatches(slices(with_tumour, without), batch_size=4)
+    assert sorted(np.concatenate([batches.indices(step) for step in range(5)])) == sorted(list(range(5)) * 4)
+
+
+def test_without_a_share_all_slices_are_alike():
+    batches = SliceBatches(slices(2, 6), batch_size=4, tumour_share=None)
+    assert sorted(np.concatenate([batches.indices(0), batches.indices(1)])) == list(range(8))
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    data = slices(6, 9)
+    first, again = (SliceBatches(data, batch_size=4, augmentation=Augmentation(), seed=3) for _ in range(2))
+    later = [again[step] for step in (5, 2)]
+    for found, step in zip(later, (5, 2), strict=True):
+        for ours, theirs in zip(first[step], found, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    other = SliceBatches(data, batch_size=4, augmentation=Augmentation(), seed=4)
+    assert any((first[step][0] != other[step][0]).any() for step in range(3))
+
+
+def test_batches_are_normalised_by_their_volume():
+    data = slices(2, 2)
+    batches = SliceBatches(data, batch_size=4)
+    images, masks = batches[0]
+    chosen = batches.indices(0)
+    np.testing.assert_allclose(images, np.clip(data.images[chosen] / 50, 0, 4), rtol=1e-6)
+    np.testing.assert_array_equal(masks[..., 0], data.masks[chosen])
+    assert masks.dtype == images.dtype == np.float32
+
+
+def test_some_training_slices_are_normalised_as_lone_images_are():
+    still = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0)
+    data = slices(2, 2)
+    data = data._replace(images=np.full_like(data.images, 25.0))
+    batches = SliceBatches(data, batch_size=4, augmentation=still)
+    values = np.concatenate([batches[step][0][:, 0, 0, 0] for step in range(250)])
+    assert set(values) == {0.5, 1.0}
+    assert 0.1 < (values == 1.0).mean() < 0.2
+
+
+def test_ordered_batches_hold_every_slice_once():
+    data = slices(3, 4)
+    batches = OrderedBatches(data, batch_size=3)
+    images = np.concatenate([images for images, _ in batches])
+    np.testing.assert_allclose(images, normalise(data.images, data.intensity))
+    assert len(batches) == 3
+
+
+@pytest.mark.parametrize(("settings_", "words"), [({"batch_size": 0}, "at least 1"), ({"tumour_share": 2}, "0 and 1")])
+def test_impossible_batches_are_refused(settings_, words):
+    with pytest.raises(InputError, match=words):
+        SliceBatches(slices(2, 2), **settings_)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_tf_data_delivers_the_batches_in_order(start):
+    batches = SliceBatches(slices(6, 9), batch_size=4, augmentation=Augmentation())
+    stream = as_tf_dataset(batches, start=start, endless=True)
+    for step, (images, masks) in zip(range(start, start + 9), stream, strict=False):
+        np.testing.assert_array_equal(images, batches[step][0])
+        np.testing.assert_array_equal(masks, batches[step][1])
+
+
+def test_each_pass_is_another_epoch():
+    batches = SliceBatches(slices(6, 9), batch_size=4)
+    dataset = as_tf_dataset(batches)
+    assert int(dataset.cardinality()) == len(dataset) == 4
+    passes = [[images.numpy() for images, _ in dataset] for _ in range(2)]
+    for epoch, images in enumerate(passes):
+        for step, image in enumerate(images):
+            np.testing.assert_array_equal(image, batches[4 * epoch + step][0])
+
+
+def test_pydataset_is_the_same_stream():
+    batches = SliceBatches(slices(6, 9), batch_size=4, augmentation=Augmentation())
+    sequence = BatchSequence(batches, start=2, steps=5)
+    assert len(sequence) == 5
+    np.testing.assert_array_equal(sequence[3][0], batches[5][0])
+
+
+def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
+    options = {"size": 32, "batch_size": 4}
+    first, again = (make_dataset(phantom, **options, seed=1) for _ in range(2))
+    for ours, theirs in zip(first, again, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    shares = [float(np.mean(masks.numpy().any(axis=(1, 2, 3)))) for _, masks in first]
+    assert np.mean(shares) > 0.35
+    held = make_dataset(phantom, split="val", **options, seed=1)
+    source = open_source(phantom, seed=1)
+    expected = [Preprocessing(32).masks(volume.masks) for volume in iterate_volumes(source, "val")]
+    found = np.concatenate([masks.numpy()[..., 0] for _, masks in held])
+    np.testing.assert_array_equal(found, np.concatenate(expected))
+
+
+def test_large_data_stand_in_a_file_and_are_the_same(phantom, monkeypatch):
+    source = open_source(phantom)
+    in_memory = load_slices(source, "train", Preprocessing(32))
+    monkeypatch.setattr(batches_module, "_MEMORY_LIMIT", 1000)
+    in_file = load_slices(source, "train", Preprocessing(32))
+    assert isinstance(in_file.images, np.memmap)
+    np.testing.assert_array_equal(in_file.images, in_memory.images)
+    assert (in_file.patients == in_memory.patients).all()

@@ -1,0 +1,129 @@
+"""From stored slices to the network's input and back."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
+from brainseg_keras.errors import InputError
+
+
+def head(scalp=150.0, brain=60.0, channels=3):
+    """One slice: background 0, a ring of scalp, a disc of brain."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    radius = np.hypot(y, x)
+    image = np.where(radius < 24, brain, np.where(radius < 28, scalp, 0.0))
+    return np.repeat(image[None, ..., None], channels, axis=-1)
+
+
+def test_background_and_tissue_of_a_head():
+    np.testing.assert_allclose(intensity_range(head()), [[0, 60]] * 3)
+
+
+def test_bright_scalp_does_not_darken_the_brain():
+    dull, bright = normalise(head(100), intensity_range(head(100))), normalise(head(250), intensity_range(head(250)))
+    assert dull[0, 32, 32, 0] == bright[0, 32, 32, 0] == 1
+
+
+def test_a_saturated_background_in_one_channel_does_not_set_its_tissue():
+    image = head()
+    image[..., 0] = np.where(image[..., 0] == 0, 255.0, image[..., 0])
+    np.testing.assert_allclose(intensity_range(image)[1:], [[0, 60]] * 2)
+    assert np.isfinite(normalise(image, intensity_range(image))).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value):
+    image = head()
+    image[0, 3, 3, 0] = value
+    with pytest.raises(InputError, match="NaN or infinite"):
+        intensity_range(image)
+
+
+@settings(max_examples=40, deadline=None)
+@given(scale=st.floats(0.01, 1000), offset=st.floats(-500, 500))
+def test_scanner_gain_and_offset_do_not_matter(scale, offset):
+    image = head() + np.random.default_rng(0).normal(0, 2, (1, 64, 64, 3))
+    changed = image * scale + offset
+    np.testing.assert_allclose(
+        normalise(changed, intensity_range(changed)), normalise(image, intensity_range(image)), atol=2e-2
+    )
+
+
+def test_an_empty_channel_stays_finite():
+    image = head()
+    image[..., 2] = 0
+    assert np.isfinite(normalise(image, intensity_range(image))).all()
+
+
+def test_normalise_worked_numbers():
+    images = np.array([10.0, 20.0, 30.0, 0.0, 1000.0]).reshape(1, 1, 5, 1)
+    found = normalise(images, np.array([[10.0, 20.0]]))
+    assert found.ravel().tolist() == [0, 1, 2, 0, 4]
+    each = normalise(np.full((2, 1, 1, 1), 30.0), np.array([[[10.0, 20.0]], [[0.0, 60.0]]]))
+    assert each.ravel().tolist() == [2.0, 0.5]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(16, 90),
+    width=st.integers(16, 90),
+    size=st.sampled_from([16, 32, 64]),
+    channels=st.integers(1, 4),
+)
+def test_any_size_comes_back_to_itself(height, width, size, channels):
+    rng = np.random.default_rng(height * width)
+    images = rng.integers(0, 255, (2, height, width, channels), dtype=np.uint8)
+    step = Preprocessing(size)
+    small = step.images(images)
+    assert small.shape == (2, size, size, channels)
+    assert small.dtype == np.uint8
+    masks = (images[..., 0] > 128).astype(np.uint8)
+    assert set(np.unique(step.masks(masks))) <= {0, 1}
+    assert step.masks(masks).shape == (2, size, size)
+    assert (
+        step.restore(np.ones((2, size, size), "float32"), (height, width)).tolist()
+        == np.ones((2, height, width)).tolist()
+    )
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 33)])
+def test_a_disc_lands_where_it_was(shape):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    disc = ((y - shape[0] / 2 + 0.5) ** 2 + (x - 0.4 * shape[1]) ** 2 < 90).astype("uint8")[None]
+    step = Preprocessing(128)
+    back = step.restore(step.masks(disc).astype("float32"), shape) > 0.5
+    assert (back & (disc > 0)).sum() / (back | (disc > 0)).sum() > 0.97
+
+
+def test_equal_size_is_left_alone():
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(Preprocessing(32).images(images), images)
+    maps = np.random.default_rng(0).random((2, 32, 32))
+    np.testing.assert_array_equal(Preprocessing(32).restore(maps, (32, 32)), maps)
+
+
+def test_shrinking_is_by_area():
+    images = np.arange(16, dtype="float32").reshape(1, 4, 4, 1)
+    blocks = images.reshape(2, 2, 2, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(Preprocessing(2).images(images)[0, ..., 0], blocks)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_blur_and_clahe_change_the_picture_and_not_its_form(channels, dtype):
+    images = np.random.default_rng(0).integers(0, 100, (2, 32, 32, channels)).astype(dtype)
+    blurred = Preprocessing(32, blur=1.5).images(images)
+    assert blurred.dtype == dtype
+    assert blurred.shape == images.shape
+    assert blurred.astype(float).std() < 0.5 * images.astype(float).std()
+    equal = Preprocessing(32, clahe=2.0).images(images)
+    assert equal.dtype == dtype
+    assert equal.shape == images.shape
+    assert (equal != images).any()
+
+
+def test_clahe_raises_local_contrast():
+    ramp = np.tile(np.linspace(100, 120, 64), (64, 1)).astype("uint8")[None, ..., None]
+    assert np.ptp(Preprocessing(64, clahe=4.0).images(ramp).astype(int)) > 1.4 * np.ptp(ramp.astype(int))

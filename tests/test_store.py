@@ -1,0 +1,102 @@
+"""The packed store: what comes out is what went in, or nothing was written."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.store import StoredVolumes, write_store
+from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
+from brainseg_keras.errors import InputError
+
+
+class Made:
+    """Volumes from memory, of any dtype; the last patient may fail."""
+
+    channels = ("FLAIR", "T1")
+
+    def __init__(self, dtype="uint8", fails=False):
+        rng = np.random.default_rng(0)
+        self._images = {p: (200 * rng.random((4, 6, 8, 2))).astype(dtype) for p in ("A", "B")}
+        self._masks = {p: (rng.random((4, 6, 8)) > 0.5).astype("uint8") for p in ("A", "B")}
+        self._fails = fails
+        common = {"dataset": "made", "image": "", "mask": "", "tumour_pixels": 1, "image_sha256": "", "mask_sha256": ""}
+        self.table = pd.DataFrame(
+            [
+                common | {"patient": p, "slice": n, "split": s}
+                for p, s in (("A", "train"), ("B", "val"))
+                for n in range(4)
+            ]
+        )
+
+    def volume(self, patient):
+        if self._fails and patient == "B":
+            raise InputError("B is broken")
+        return Volume(patient, self._images[patient], self._masks[patient], (0, 1, 2, 3), np.ones((2, 2), "float32"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+def test_round_trip_is_exact(tmp_path, dtype):
+    source = Made(dtype)
+    stored = StoredVolumes(write_store(source, tmp_path / "data.h5"))
+    assert stored.channels == source.channels
+    for patient in ("A", "B"):
+        ours, theirs = stored.volume(patient), source.volume(patient)
+        assert ours.images.dtype == dtype
+        assert ours.slices == theirs.slices
+        for field in ("images", "masks", "intensity"):
+            np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
+
+
+def test_half_precision_only_on_request_and_not_for_bytes(tmp_path):
+    halved = StoredVolumes(write_store(Made("float32"), tmp_path / "a.h5", float16=True)).volume("A")
+    assert halved.images.dtype == np.float16
+    np.testing.assert_allclose(halved.images, Made("float32").volume("A").images, rtol=2**-11)
+    assert StoredVolumes(write_store(Made(), tmp_path / "b.h5", float16=True)).volume("A").images.dtype == np.uint8
+
+
+def test_store_of_files_equals_the_files(phantom, tmp_path):
+    files = open_source(phantom)
+    stored = open_source(write_store(files, tmp_path / "phantom.h5"))
+    pd.testing.assert_frame_equal(stored.table, files.table, check_dtype=False)
+    for split in ("train", "val", "test", "all"):
+        assert select_patients(stored, split) == select_patients(files, split)
+    for ours, theirs in zip(iterate_volumes(stored, "all"), iterate_volumes(files, "all"), strict=True):
+        np.testing.assert_array_equal(ours.images, theirs.images)
+        np.testing.assert_array_equal(ours.masks, theirs.masks)
+
+
+def test_a_chunk_is_a_slice(tmp_path):
+    with h5py.File(write_store(Made(), tmp_path / "data.h5")) as file:
+        assert file["volumes/A/images"].chunks == (1, 6, 8, 2)
+        assert file["volumes/A/masks"].chunks == (1, 6, 8)
+
+
+def test_a_failure_leaves_nothing_or_the_old_file(tmp_path):
+    with pytest.raises(InputError, match="B is broken"):
+        write_store(Made(fails=True), tmp_path / "data.h5")
+    assert not list(tmp_path.iterdir())
+    write_store(Made(), tmp_path / "data.h5")
+    before = (tmp_path / "data.h5").read_bytes()
+    with pytest.raises(InputError, match="B is broken"):
+        write_store(Made(fails=True), tmp_path / "data.h5")
+    assert (tmp_path / "data.h5").read_bytes() == before
+
+
+def test_other_files_are_refused(tmp_path):
+    whole = write_store(Made(), tmp_path / "data.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cannot be read as HDF5"):
+        StoredVolumes(tmp_path / "cut.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["image"] = np.zeros(3)
+    with pytest.raises(InputError, match="no packed data set"):
+        StoredVolumes(tmp_path / "other.h5")
+
+
+def test_split_without_patients_is_refused():
+    with pytest.raises(InputError, match="No patient in the split 'test'"):
+        select_patients(Made(), "test")
+    with pytest.raises(InputError, match="train, val, test or all"):
+        select_patients(Made(), "validation")
