@@ -19,7 +19,7 @@ from brainseg_keras.errors import InputError
 
 parser = argparse.ArgumentParser(description="AR2-UNet, with the Dice of each validation patient.")
 parser.add_argument("--data", default="phantom", help="folder, manifest, packed file or phantom")
-parser.add_argument("--epochs", type=int, default=5)
+parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--filters", type=int, default=8, help="width of the first level; published: 64")
 parser.add_argument("--size", type=int, default=64, help="side of the input in pixels; published: 256")
 parser.add_argument("-o", "--output", help="run folder; default tensorboard_logs/ar2_unet-<time>")

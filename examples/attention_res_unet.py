@@ -26,7 +26,7 @@ from brainseg_keras.errors import InputError
 
 parser = argparse.ArgumentParser(description="Attention residual U-Net, separable, in two stages.")
 parser.add_argument("--data", default="phantom", help="folder, manifest, packed file or phantom")
-parser.add_argument("--epochs", type=int, default=3, help="epochs of each stage")
+parser.add_argument("--epochs", type=int, default=6, help="epochs of each stage")
 parser.add_argument("--filters", type=int, default=8, help="width of the first level; published: 64")
 parser.add_argument("--size", type=int, default=64, help="side of the input in pixels; published: 128")
 parser.add_argument("-o", "--output", default="tensorboard_logs/example-attention_res_unet", help="where to keep it")

@@ -24,7 +24,7 @@ from brainseg_keras.errors import InputError
 
 parser = argparse.ArgumentParser(description="ResUNet with augmentation, Dice loss and TensorBoard.")
 parser.add_argument("--data", default="phantom", help="folder, manifest, packed file or phantom")
-parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--filters", type=int, default=4, help="width of the first level; published: 16")
 parser.add_argument("--size", type=int, default=256, help="side of the input in pixels; published: 256")
 parser.add_argument("-o", "--output", default="tensorboard_logs/example-res_unet", help="where to keep it")

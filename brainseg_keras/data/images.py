@@ -84,7 +84,7 @@ def pixel_checksum(pixels: np.ndarray) -> str:
 
     Example:
         >>> pixel_checksum(np.zeros((2, 2), "uint8"))[:8]
-        'ab1767e9'
+        'e10c646b'
     """
     head = f"{pixels.shape}{pixels.dtype.str}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
