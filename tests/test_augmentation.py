@@ -41,9 +41,10 @@ def test_image_and_mask_move_together(seed):
     assert moved.dtype == np.float32
 
 
-def test_flip_is_numpys():
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_flip_is_numpys(channels):
     rng = np.random.default_rng(0)
-    images, masks = rng.random((3, 16, 20, 2), "float32"), rng.integers(0, 2, (3, 16, 20), "uint8")
+    images, masks = rng.random((3, 16, 20, channels), "float32"), rng.integers(0, 2, (3, 16, 20), "uint8")
     flipped = Augmentation(rotate=0, flip=1, zoom=0, shift=0, **GEOMETRY)(images, masks, rng)
     np.testing.assert_allclose(flipped[0], images[:, :, ::-1], atol=1e-6)
     np.testing.assert_array_equal(flipped[1], masks[:, :, ::-1])
@@ -114,6 +115,17 @@ def test_contrast_keeps_the_background_and_bounds_the_rest():
     assert 1 / 1.2 - 1e-5 <= changed[:, :4].min() < 0.9
     assert 1.1 < changed[:, :4].max() <= 1.2 + 1e-5
     assert (changed[:, 0, 0, 0] != changed[:, 0, 0, 1]).all(), "each channel has a gain of its own"
+
+
+def test_noise_is_of_every_channel_and_of_the_asked_spread():
+    settings_ = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "intensity": 0}
+    images, masks = np.ones((60, 32, 32, 3), "float32"), np.zeros((60, 32, 32), "uint8")
+    noisy, _ = Augmentation(noise=0.1, **settings_)(images, masks, np.random.default_rng(0))
+    spreads = (noisy - 1).std(axis=(1, 2))
+    assert spreads.max() < 0.11
+    assert 0.04 < spreads.mean() < 0.06
+    np.testing.assert_allclose(spreads[:, 0], spreads[:, 2], rtol=0.2)
+    assert abs(np.corrcoef(noisy[0, ..., 0].ravel(), noisy[0, ..., 1].ravel())[0, 1]) < 0.1
 
 
 def test_inputs_are_not_written_to():

@@ -127,3 +127,23 @@ def test_blur_and_clahe_change_the_picture_and_not_its_form(channels, dtype):
 def test_clahe_raises_local_contrast():
     ramp = np.tile(np.linspace(100, 120, 64), (64, 1)).astype("uint8")[None, ..., None]
     assert np.ptp(Preprocessing(64, clahe=4.0).images(ramp).astype(int)) > 1.4 * np.ptp(ramp.astype(int))
+
+
+def test_a_filtered_volume_is_normalised_by_what_the_filter_left():
+    """CLAHE lifts dark tissue: by the raw range it would run into the clip."""
+    images = np.clip(head(60, 20) + np.random.default_rng(0).normal(0, 2, (1, 64, 64, 3)), 0, 255).astype("uint8")
+    prepared, intensity = Preprocessing(64, clahe=4.0).volume(images, intensity_range(images))
+    np.testing.assert_allclose(intensity, intensity_range(prepared))
+    assert (intensity[:, 1] > 1.2 * intensity_range(images)[:, 1]).all()
+    plain, kept = Preprocessing(64).volume(images, np.array([[1.0, 2.0]] * 3))
+    np.testing.assert_array_equal(plain, images)
+    assert kept.tolist() == [[1, 2]] * 3
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_bytes_are_looked_up_to_the_same_bits(channels):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 16, 16, channels), dtype=np.uint8)
+    ranges = np.stack([rng.uniform(0, 20, (3, channels)), rng.uniform(40, 90, (3, channels))], axis=-1)
+    np.testing.assert_array_equal(normalise(images, ranges), normalise(images.astype("float32"), ranges))
+    np.testing.assert_array_equal(normalise(images, ranges[0]), normalise(images.astype("float32"), ranges[0]))

@@ -52,11 +52,9 @@ class Augmentation:
         size = (images.shape[2], images.shape[1])
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
             matrix = self._matrix(rng, *size)
-            moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            moved_images[index] = self._contrast(moved.reshape(image.shape), rng)
-            moved_masks[index] = cv2.warpAffine(
-                mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
-            )
+            cv2.warpAffine(image, matrix, size, moved_images[index], cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
+            self._contrast(moved_images[index], rng)
+            cv2.warpAffine(mask, matrix, size, moved_masks[index], cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
         return moved_images, moved_masks
 
     def _matrix(self, rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -68,15 +66,21 @@ class Augmentation:
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
         return np.column_stack([linear, centre + shift - linear @ centre])
 
-    def _contrast(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _contrast(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        """Change gain and gamma and add noise, in place."""
         if self.intensity:
             channels = image.shape[-1]
             gamma, gain = _factor(rng, self.intensity, channels), _factor(rng, self.intensity, channels)
-            image = np.power(np.maximum(image, 0), gamma.astype(np.float32)) * gain.astype(np.float32)
+            np.maximum(image, 0, out=image)
+            np.power(image, gamma.astype(np.float32), out=image)
+            image *= gain.astype(np.float32)
         if self.noise:
-            level = np.float32(rng.uniform(0, self.noise))
-            image = image + level * rng.standard_normal(image.shape, np.float32)
-        return image
+            # OpenCV draws three times as fast as NumPy; its generator is the thread's own. One channel to it, since a
+            # number is the spread of the first channel alone.
+            cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
+            grain = np.empty((image.shape[0], image.shape[1] * image.shape[2]), np.float32)
+            cv2.randn(grain, 0, rng.uniform(0, self.noise))
+            image += grain.reshape(image.shape)
 
 
 def _factor(rng: np.random.Generator, spread: float, count: int | None = None) -> np.ndarray | float:

@@ -47,11 +47,11 @@ def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing) 
     """
     parts: dict[str, list] = {field: [] for field in Slices._fields}
     for volume in iterate_volumes(source, split):
-        images = preprocessing.images(volume.images)
+        images, intensity = preprocessing.volume(volume.images, volume.intensity)
         own = [intensity_range(image[np.newaxis]) for image in images]
         parts["images"].append(images)
         parts["masks"].append(preprocessing.masks(volume.masks))
-        parts["intensity"].append(np.repeat(volume.intensity[np.newaxis], len(images), axis=0))
+        parts["intensity"].append(np.repeat(intensity[np.newaxis], len(images), axis=0))
         parts["own_intensity"].append(np.stack(own))
         parts["patients"].append(np.full(len(images), volume.patient, dtype=object))
     images = _concatenate(parts.pop("images"))

@@ -134,7 +134,7 @@ def summarize(names: list[str] | None = None, **kwargs: Any) -> list[dict]:
                 "name": name,
                 "parameters": model.count_params(),
                 "trainable": sum(math.prod(variable.shape) for variable in model.trainable_variables),
-                "gflops": round(count_flops(model), 2),
+                "gflops": round(count_flops(model), 3),
                 "input_shape": list(model.input_shape[1:]),
                 "reference": ARCHITECTURES[name].reference,
             }

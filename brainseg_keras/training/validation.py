@@ -87,8 +87,8 @@ class PatientValidator:
         self.panel: list[PanelSlice] = []
         self._panel_places: dict[str, int] = {}
         for volume in iterate_volumes(source, split):
-            inputs = preprocessing.images(volume.images)
-            self._volumes.append((volume.patient, inputs, volume.intensity, volume.masks))
+            inputs, intensity = preprocessing.volume(volume.images, volume.intensity)
+            self._volumes.append((volume.patient, inputs, intensity, volume.masks))
             if len(self.panel) < panel:
                 place = int(volume.masks.sum(axis=(1, 2)).argmax())
                 self._panel_places[volume.patient] = place
