@@ -50,6 +50,46 @@ def test_flip_is_numpys(channels):
     np.testing.assert_array_equal(flipped[1], masks[:, :, ::-1])
 
 
+class Fixed:
+    """Random numbers at the upper end of each range: the largest angle, scale and shift."""
+
+    def uniform(self, low, high, size=None):
+        return high if size is None else np.full(size, high)
+
+    def random(self):
+        return 0.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({"rotate": 90}, (22, 21)),  # x = -9.5, y = 10.5 from the centre; a quarter turn makes x = -10.5, y = -9.5
+        ({"zoom": 1.0}, (52.5, 12.5)),  # both distances double
+        ({"shift": 0.125}, (50, 30)),  # an eighth of 64 pixels
+        ({"flip": 1.0}, (42, 41)),  # 63 - 22
+    ],
+    ids=["rotate", "zoom", "shift", "flip"],
+)
+def test_where_a_point_goes(setting, expected):
+    """Worked by hand: row 42, column 22 of 64 pixels a side, so that the centre is (31.5, 31.5)."""
+    images, masks = blob(row=42, column=22, radius=0)
+    still = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0}
+    moved, moved_masks = Augmentation(**(still | setting), **GEOMETRY)(images, masks, Fixed())
+    spot = np.argwhere(moved_masks[0]).mean(axis=0)
+    np.testing.assert_allclose(spot, expected, atol=0.6)
+    weights = moved[0, ..., 0]
+    bright = [(weights * axis).sum() / weights.sum() for axis in np.mgrid[:64, :64]]
+    np.testing.assert_allclose(bright, expected, atol=0.6)
+
+
+def test_a_shift_is_a_share_of_its_own_side():
+    masks = np.zeros((1, 32, 64), "uint8")
+    masks[0, 10, 20] = 1
+    shift = Augmentation(rotate=0, flip=0, zoom=0, shift=0.25, **GEOMETRY)
+    _, moved = shift(masks[..., None].astype("float32"), masks, Fixed())
+    assert np.argwhere(moved[0]).tolist() == [[10 + 8, 20 + 16]]
+
+
 def test_rotation_stays_within_its_angle_and_uses_it():
     images, masks = blob(row=31, column=55, radius=4)
     angles = []
@@ -115,6 +155,28 @@ def test_contrast_keeps_the_background_and_bounds_the_rest():
     assert 1 / 1.2 - 1e-5 <= changed[:, :4].min() < 0.9
     assert 1.1 < changed[:, :4].max() <= 1.2 + 1e-5
     assert (changed[:, 0, 0, 0] != changed[:, 0, 0, 1]).all(), "each channel has a gain of its own"
+
+
+def test_gamma_bends_what_lies_between_background_and_tissue():
+    """Gain alone keeps ratios; gamma does not, and fixes 0."""
+    images = np.zeros((30, 8, 8, 1), "float32")
+    images[:, :4], images[:, 4] = 1, 0.5
+    settings_ = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "noise": 0}
+    changed, _ = Augmentation(intensity=0.2, **settings_)(
+        images, np.zeros((30, 8, 8), "uint8"), np.random.default_rng(0)
+    )
+    gamma = np.log(changed[:, 4, 0, 0] / changed[:, 0, 0, 0]) / np.log(0.5)
+    assert 1 / 1.2 - 1e-4 <= gamma.min() < 0.9
+    assert 1.1 < gamma.max() <= 1.2 + 1e-4
+    assert abs(np.corrcoef(gamma, changed[:, 0, 0, 0])[0, 1]) < 0.5
+
+
+def test_half_of_the_slices_are_flipped():
+    images, masks = (np.repeat(array, 400, axis=0) for array in blob(size=32, row=16, column=8, radius=2))
+    _, moved = Augmentation(rotate=0, flip=0.5, zoom=0, shift=0, **GEOMETRY)(images, masks, np.random.default_rng(0))
+    flipped = moved[:, 16, 23] > 0
+    assert (moved[:, 16, 8] > 0).sum() == (~flipped).sum()
+    assert 0.4 < flipped.mean() < 0.6
 
 
 def test_noise_is_of_every_channel_and_of_the_asked_spread():

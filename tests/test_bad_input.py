@@ -1,5 +1,6 @@
 """What a user may hand in by mistake: one message that names it and the cure, exit code 2, nothing half-written."""
 
+import shutil
 import subprocess
 import sys
 
@@ -93,31 +94,73 @@ def slice_twice(root):
     return "_03.tif"
 
 
+def mask_of_another_patient(root):
+    file = slice_file(root, mask=True)
+    file.rename(file.with_name("OTHER_3_mask.tif"))
+    return "OTHER_3_mask.tif"
+
+
+def empty_file(root):
+    slice_file(root).write_bytes(b"")
+    return slice_file(root).name
+
+
+# The fault, what the message says of it, and the cure it names.
 FAULTS = [
-    (image_without_mask, "has no mask"),
-    (mask_without_image, "has no image"),
-    (truncated_tiff, "truncated"),
-    (truncated_mask, "truncated"),
-    (text_as_tiff, "no image"),
-    (mask_of_three_channels, "3 channels"),
-    (mask_with_other_values, "128"),
-    (sizes_that_differ, "Sizes differ"),
-    (mask_of_another_size, "Sizes differ"),
-    (constant_slice, "Every pixel"),
-    (gray_image, "1 channels"),
-    (file_without_number, "no slice number"),
-    (slice_twice, "twice"),
+    (image_without_mask, "has no mask", "remove the image"),
+    (mask_without_image, "has no image", "beside it"),
+    (mask_of_another_patient, "names of two patients", "rename the file"),
+    (truncated_tiff, "truncated", "copy or download it again"),
+    (truncated_mask, "truncated", "copy or download it again"),
+    (text_as_tiff, "no image", "copy or download it again"),
+    (empty_file, "no image", "copy or download it again"),
+    (mask_of_three_channels, "3 channels", "Save it in grayscale"),
+    (mask_with_other_values, "values [128]", "Threshold it"),
+    (sizes_that_differ, "Sizes differ", "Bring them to one size"),
+    (mask_of_another_size, "Sizes differ", "Bring them to one size"),
+    (constant_slice, "Every pixel", "Restore the file, or remove the slice"),
+    (gray_image, "1 channels", "Expected 3: T1, FLAIR, T1ce"),
+    (file_without_number, "no slice number", "Expected"),
+    (slice_twice, "twice", "Keep one"),
 ]
 
 
-@pytest.mark.parametrize(("fault", "words"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_a_faulty_file_is_named_and_nothing_is_packed(own_phantom, tmp_path, fault, words):
+def brainseg(*arguments, cwd, timeout=120):
+    """Run the command line in a process of its own and hold what holds for every refusal."""
+    before = snapshot(cwd)
+    command = [*CLI, *map(str, arguments)]
+    answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
+    assert answer.returncode == 2, answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+    assert snapshot(cwd) == before, "something was written"
+    return " ".join(answer.stderr.split())
+
+
+def snapshot(folder):
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("fault", "words", "cure"), FAULTS, ids=[row[0].__name__ for row in FAULTS])
+def test_a_faulty_file_is_named_and_nothing_is_packed(own_phantom, tmp_path, fault, words, cure):
     culprit = fault(own_phantom)
-    result = CliRunner().invoke(app, ["data", "pack", str(own_phantom), "-o", str(tmp_path / "out.h5")])
-    assert isinstance(result.exception, InputError), result.output
-    assert culprit in str(result.exception)
-    assert words in str(result.exception)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kaggle_3m"]
+    message = brainseg("data", "pack", own_phantom, "-o", "out.h5", cwd=tmp_path)
+    assert message.startswith("Error: ")
+    for expected in (culprit, words, cure):
+        assert expected in message
+
+
+@pytest.mark.parametrize("fault", [image_without_mask, truncated_tiff, text_as_tiff, mask_of_three_channels])
+def test_no_manifest_is_written_of_faulty_files(own_phantom, tmp_path, fault):
+    culprit = fault(own_phantom)
+    (tmp_path / "m.csv").write_text("the old one")
+    assert culprit in brainseg("data", "manifest", "lgg", own_phantom, "-o", "m.csv", cwd=tmp_path)
+
+
+def test_a_faulty_file_leaves_the_old_store(own_phantom, tmp_path):
+    (tmp_path / "out.h5").write_bytes(b"the old one")
+    truncated_tiff(own_phantom)
+    brainseg("data", "pack", own_phantom, "-o", "out.h5", cwd=tmp_path)
 
 
 @pytest.fixture
@@ -136,79 +179,122 @@ def test_a_file_changed_since_its_manifest_is_named(manifest, own_phantom, tmp_p
     pixels = np.asarray(Image.open(slice_file(own_phantom))).copy()
     pixels[0, 0, 0] ^= 1
     Image.fromarray(pixels).save(slice_file(own_phantom))
+    message = brainseg("data", "pack", manifest, "--root", own_phantom, "-o", "bad.h5", cwd=tmp_path)
+    assert "has changed since its manifest was written" in message
+    assert slice_file(own_phantom).name in message
+    assert "Restore the file" in message
+
+
+def test_a_mask_changed_since_its_manifest_is_named(manifest, own_phantom, tmp_path):
+    pixels = np.asarray(Image.open(slice_file(own_phantom, mask=True))).copy()
+    pixels[0, 0] = 255 - pixels[0, 0]
+    Image.fromarray(pixels).save(slice_file(own_phantom, mask=True))
     result = pack(manifest, own_phantom, tmp_path / "bad.h5")
-    assert "has changed since its manifest was written" in str(result.exception)
-    assert slice_file(own_phantom).name in str(result.exception)
+    assert isinstance(result.exception, InputError)
+    assert f"{slice_file(own_phantom, mask=True)} has changed" in str(result.exception)
     assert not (tmp_path / "bad.h5").exists()
 
 
-def test_a_manifest_whose_files_moved_asks_for_the_root(manifest, tmp_path):
-    result = CliRunner().invoke(app, ["data", "pack", str(manifest), "-o", str(tmp_path / "out.h5")])
+def test_a_file_missing_from_its_manifest_is_named(manifest, own_phantom, tmp_path):
+    slice_file(own_phantom).unlink()
+    result = pack(manifest, own_phantom, tmp_path / "out.h5")
     assert isinstance(result.exception, InputError)
-    assert "--root" in str(result.exception)
+    assert f"No such file: {slice_file(own_phantom)}" in str(result.exception)
+
+
+def test_a_manifest_whose_files_moved_asks_for_the_root(manifest, tmp_path):
+    message = brainseg("data", "pack", manifest, "-o", "out.h5", cwd=tmp_path)
+    assert "--root DIR" in message
+    assert str(manifest) in message
 
 
 def test_a_patient_in_two_splits_is_refused(manifest, own_phantom, tmp_path):
     table = read_manifest(manifest)
     table.loc[0, "split"] = "test" if table.split[0] != "test" else "val"
     write_manifest(table, manifest)
-    assert "more than one split" in str(pack(manifest, own_phantom, tmp_path / "out.h5").exception)
+    message = brainseg("data", "pack", manifest, "--root", own_phantom, "-o", "out.h5", cwd=tmp_path)
+    assert "more than one split" in message
+    assert table.patient[0] in message
+    assert "the same split" in message
 
 
 def test_two_patients_cannot_be_split(own_phantom, tmp_path):
-    import shutil
-
     for folder in sorted(path for path in own_phantom.iterdir() if path.is_dir())[2:]:
         shutil.rmtree(folder)
-    result = CliRunner().invoke(app, ["data", "manifest", "lgg", str(own_phantom), "-o", str(tmp_path / "m.csv")])
-    assert "at least three patients" in str(result.exception)
-    assert not (tmp_path / "m.csv").exists()
+    message = brainseg("data", "manifest", "lgg", own_phantom, "-o", "m.csv", cwd=tmp_path)
+    assert "at least three patients" in message
+    assert "Received: 2" in message
+    assert "Add patients" in message
+    assert "at least three patients" in brainseg("data", "pack", own_phantom, "-o", "out.h5", cwd=tmp_path)
 
 
+# Arguments, what the message says, and the cure it names.
 USAGE = [
-    (["data", "pack", "nowhere", "-o", "out.h5"], "No such folder: nowhere"),
-    (["data", "pack", ".", "-o", "out.h5"], "no layout that is known"),
-    (["data", "pack", "phantom", "-o", "out.zip"], "ends in .h5"),
-    (["data", "manifest", "brats", ".", "-o", "m.csv"], "can be written of: lgg"),
-    (["train", "--epochs", "0"], "epochs is at least 1"),
-    (["train", "--precision", "float64"], "precision is one of"),
-    (["train", "--config", "absent.yaml"], "absent.yaml cannot be read"),
-    (["train", "--config", "broken.yaml"], "broken.yaml cannot be read as YAML"),
-    (["train", "--config", "unknown.yaml"], "unknown settings epoch"),
-    (["train", "--resume", "run", "-o", "other"], "leave out --config and -o"),
-    (["train", "--epochs", "many"], "Invalid value"),
-    (["train", "--learning-rat", "1"], "No such option"),
-    (["models", "-o", "x.png"], "goes with --draw"),
+    ("data pack nowhere -o out.h5", "No such folder: nowhere", "--data takes a folder"),
+    ("data pack empty -o out.h5", "empty holds no layout that is known", "<patient>/<patient>_<n>.tif"),
+    ("data pack empty --format lgg -o out.h5", "empty holds no LGG data", "<patient>/<patient>_<n>.tif"),
+    ("data pack empty --format dicom -o out.h5", "'dicom'", "one of lgg"),
+    ("data pack phantom -o out.zip", "out.zip", "ends in .h5"),
+    ("data pack absent.csv -o out.h5", "No manifest at absent.csv", "brainseg data manifest"),
+    ("data pack table.csv -o out.h5", "table.csv is no manifest", "brainseg data manifest"),
+    ("data pack text.h5 -o out.h5", "text.h5 cannot be read as HDF5", "Pack it again"),
+    ("data manifest brats empty -o m.csv", "'brats'", "can be written of: lgg"),
+    ("data manifest lgg nowhere -o m.csv", "No such folder: nowhere", "Give the folder kaggle_3m"),
+    ("data phantom full", "full/kaggle_3m exists already", "Give another folder"),
+    ("data phantom new --patients 0", "Received: 0", "at least one patient"),
+    ("data phantom new --size 8", "20 of 8", "at least 6 slices of 32 pixels"),
+    ("train --epochs 0", "Received: 0", "epochs is at least 1"),
+    ("train --tumour-share 2", "Received: 2.0", "between 0 and 1"),
+    ("train --learning-rate nan", "Received: nan", "learning_rate is above 0"),
+    ("train --precision float64", "'float64'", "auto, float32, mixed_float16"),
+    ("train --config absent.yaml", "absent.yaml cannot be read", "docs/training.md"),
+    ("train --config broken.yaml", "broken.yaml cannot be read as YAML", "docs/training.md"),
+    ("train --config list.yaml", "list.yaml holds no settings", "epochs: 50"),
+    ("train --config unknown.yaml", "unknown.yaml: unknown settings epoch.", "Known: data, format"),
+    ("train --config type.yaml", "'ten'", "epochs is int"),
+    ("train --resume run -o other", "--resume", "leave out --config and -o"),
+    ("train --epochs many", "--epochs", "integer"),
+    ("train --learning-rat 1", "No such option", "--learning-rate"),
+    ("models -o x.png", "-o", "goes with --draw"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), USAGE, ids=[" ".join(arguments) for arguments, _ in USAGE])
-def test_wrong_usage_ends_with_a_message_and_code_2(tmp_path, arguments, words):
-    (tmp_path / "broken.yaml").write_text("epochs: [1, 2\n")
-    (tmp_path / "unknown.yaml").write_text("epoch: 3\n")
-    before = sorted(tmp_path.iterdir())
-    answer = subprocess.run([*CLI, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert answer.returncode == 2, answer.stderr
-    assert words in " ".join(answer.stderr.split())
-    assert "Traceback" not in answer.stderr
-    assert sorted(tmp_path.iterdir()) == before
+@pytest.mark.parametrize(("arguments", "words", "cure"), USAGE, ids=[row[0] for row in USAGE])
+def test_wrong_usage_ends_with_a_message_and_code_2(tmp_path, arguments, words, cure):
+    for name, text in {
+        "broken.yaml": "epochs: [1, 2\n",
+        "list.yaml": "- epochs\n",
+        "unknown.yaml": "epoch: 3\n",
+        "type.yaml": "epochs: ten\n",
+        "table.csv": "patient,age\nA,3\n",
+        "text.h5": "no store",
+    }.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full" / "kaggle_3m").mkdir(parents=True)
+    message = brainseg(*arguments.split(), cwd=tmp_path)
+    assert words in message
+    assert cure in message
 
 
 TRAINING = [
-    (["--size", "100"], "multiple of 16"),
-    (["--architecture", "unett"], "Did you mean 'unet'"),
-    (["--loss", "dise"], "dice"),
-    (["--data", "nowhere"], "No such folder: nowhere"),
-    (["--resume", "absent"], "holds no run"),
-    (["--init", "absent.keras"], "absent.keras"),
+    ("--size 100", "multiple of 16", "Received"),
+    ("--architecture unett", "unett", "Did you mean 'unet'"),
+    ("--loss dise", "dise", "dice"),
+    ("--data nowhere", "No such folder: nowhere", "--data takes a folder"),
+    ("--resume absent", "absent holds no run", "Give the folder of `brainseg train`"),
+    ("--init absent.keras", "no file 'absent.keras'", "Check the path"),
+    ("--data kaggle_3m -o out", "_3.tif", "copy or download it again"),
+    ("--data phantom --size 64 -o run", "run holds a run already", "--resume run, or give another -o"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "words"), TRAINING, ids=[" ".join(arguments) for arguments, _ in TRAINING])
-def test_training_refuses_before_it_writes(tmp_path, arguments, words):
-    answer = subprocess.run([*CLI, "train", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert answer.returncode == 2, answer.stderr
-    assert words in " ".join(answer.stderr.split())
-    assert "Traceback" not in answer.stderr
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(("arguments", "words", "cure"), TRAINING, ids=[row[0] for row in TRAINING])
+def test_training_refuses_before_it_writes(own_phantom, tmp_path, arguments, words, cure):
+    truncated_tiff(own_phantom)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    message = brainseg("train", *arguments.split(), cwd=tmp_path)
+    assert words in message
+    assert cure in message

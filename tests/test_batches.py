@@ -1,5 +1,9 @@
 """Which slices stand in which batch, and the pipelines that host them."""
 
+import hashlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +14,7 @@ from brainseg_keras.data import batches as batches_module
 from brainseg_keras.data.augmentation import Augmentation
 from brainseg_keras.data.batches import OrderedBatches, SliceBatches, Slices, load_slices
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
-from brainseg_keras.data.preprocessing import Preprocessing, normalise
+from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
@@ -62,6 +66,73 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert any((first[step][0] != other[step][0]).any() for step in range(3))
 
 
+BATCH_41 = """
+import hashlib
+import numpy as np
+from brainseg_keras.data.augmentation import Augmentation
+from brainseg_keras.data.batches import SliceBatches, Slices
+
+images = np.arange(15 * 256, dtype="float32").reshape(15, 16, 16, 1) % 251
+masks = np.zeros((15, 16, 16), "uint8")
+masks[:6, 4:9, 3:9] = 1
+ranges = np.tile([[0.0, 99.0]], (15, 1, 1))
+batches = SliceBatches(Slices(images, masks, ranges, ranges, None), batch_size=4, augmentation=Augmentation())
+digest = hashlib.sha256(b"".join(array.tobytes() for array in batches[41])).hexdigest()
+"""
+
+
+def test_a_fresh_process_makes_the_same_batch():
+    """A resumed run relies on it: nothing of a batch hangs on what the process did before."""
+    here = {}
+    exec(BATCH_41, here)
+    for step in (0, 7, 3):
+        here["batches"][step]
+    again = hashlib.sha256(b"".join(array.tobytes() for array in here["batches"][41])).hexdigest()
+    command = [sys.executable, "-c", BATCH_41 + "print(digest)"]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert here["digest"] == again == there
+
+
+def test_successive_passes_differ():
+    batches = SliceBatches(slices(16, 16), batch_size=32)
+    passes = [batches.indices(step).tolist() for step in range(20)]
+    assert len({tuple(order) for order in passes}) == 20
+    assert all(sorted(order) == list(range(32)) for order in passes)
+    other = SliceBatches(slices(16, 16), batch_size=32, seed=1)
+    assert other.indices(0).tolist() != passes[0]
+
+
+@pytest.mark.parametrize(("count", "batch_size", "steps"), [(15, 4, 4), (16, 4, 4), (3, 8, 1)])
+def test_an_epoch_is_as_many_batches_as_hold_the_slices(count, batch_size, steps):
+    assert SliceBatches(slices(1, count - 1), batch_size=batch_size).steps_per_epoch == steps
+    assert OrderedBatches(slices(1, count - 1), batch_size=batch_size).steps_per_epoch == steps
+
+
+def test_each_slice_is_normalised_by_its_own_patient():
+    data = slices(2, 2)
+    data = data._replace(intensity=np.array([[[0.0, 10.0 * (n + 1)]] for n in range(4)]))
+    batches = SliceBatches(data, batch_size=4)
+    chosen = batches.indices(3)
+    expected = [np.clip(data.images[n] / (10 * (n + 1)), 0, 4) for n in chosen]
+    np.testing.assert_allclose(batches[3][0], expected, rtol=1e-6)
+
+
+def test_loaded_slices_are_those_of_the_files(phantom):
+    source = open_source(phantom)
+    loaded = load_slices(source, "train", Preprocessing(48))
+    place = 0
+    for volume in iterate_volumes(source, "train"):
+        here = slice(place, place + len(volume.slices))
+        np.testing.assert_array_equal(loaded.images[here], volume.images)
+        np.testing.assert_array_equal(loaded.masks[here], volume.masks)
+        assert (loaded.patients[here] == volume.patient).all()
+        np.testing.assert_array_equal(loaded.intensity[here], np.repeat(volume.intensity[None], 8, axis=0))
+        own = [intensity_range(image[None]) for image in volume.images]
+        np.testing.assert_array_equal(loaded.own_intensity[here], own)
+        place += len(volume.slices)
+    assert place == len(loaded.images)
+
+
 def test_batches_are_normalised_by_their_volume():
     data = slices(2, 2)
     batches = SliceBatches(data, batch_size=4)
@@ -87,6 +158,8 @@ def test_ordered_batches_hold_every_slice_once():
     batches = OrderedBatches(data, batch_size=3)
     images = np.concatenate([images for images, _ in batches])
     np.testing.assert_allclose(images, normalise(data.images, data.intensity))
+    np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches])[..., 0], data.masks)
+    assert [len(images) for images, _ in batches] == [3, 3, 1]
     assert len(batches) == 3
 
 
@@ -119,14 +192,20 @@ def test_pydataset_is_the_same_stream():
     batches = SliceBatches(slices(6, 9), batch_size=4, augmentation=Augmentation())
     sequence = BatchSequence(batches, start=2, steps=5)
     assert len(sequence) == 5
-    np.testing.assert_array_equal(sequence[3][0], batches[5][0])
+    assert len(BatchSequence(batches)) == batches.steps_per_epoch
+    for step in range(5):
+        for ours, theirs in zip(sequence[step], batches[2 + step], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
     options = {"size": 32, "batch_size": 4}
     first, again = (make_dataset(phantom, **options, seed=1) for _ in range(2))
-    for ours, theirs in zip(first, again, strict=True):
-        np.testing.assert_array_equal(ours[0], theirs[0])
+    passes = [[images.numpy() for images, _ in dataset] for dataset in (first, again, first)]
+    np.testing.assert_array_equal(passes[0], passes[1])
+    assert (np.array(passes[0]) != np.array(passes[2])).any(axis=(1, 2, 3, 4)).all(), "every epoch is another"
+    other = np.array([images.numpy() for images, _ in make_dataset(phantom, **options, seed=2)])
+    assert other.shape != np.shape(passes[0]) or (other != passes[0]).any()
     shares = [float(np.mean(masks.numpy().any(axis=(1, 2, 3)))) for _, masks in first]
     assert np.mean(shares) > 0.35
     held = make_dataset(phantom, split="val", **options, seed=1)
@@ -134,6 +213,17 @@ def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
     expected = [Preprocessing(32).masks(volume.masks) for volume in iterate_volumes(source, "val")]
     found = np.concatenate([masks.numpy()[..., 0] for _, masks in held])
     np.testing.assert_array_equal(found, np.concatenate(expected))
+    twice = np.concatenate([masks.numpy()[..., 0] for _, masks in held])
+    np.testing.assert_array_equal(found, twice)
+
+
+def test_without_augmentation_the_training_slices_are_the_stored_ones(phantom):
+    stored = load_slices(open_source(phantom), "train", Preprocessing(32))
+    known = {image.tobytes() for image in normalise(stored.images, stored.intensity)}
+    dataset = make_dataset(phantom, size=32, batch_size=4, augmentation=None)
+    assert all(image.tobytes() in known for images, _ in dataset for image in images.numpy())
+    augmented = make_dataset(phantom, size=32, batch_size=4)
+    assert not any(image.tobytes() in known for images, _ in augmented for image in images.numpy())
 
 
 def test_large_data_stand_in_a_file_and_are_the_same(phantom, monkeypatch):

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from brainseg_keras.data.images import pixel_checksum, read_image, read_mask
-from brainseg_keras.data.lgg import find_lgg_root, read_clinical, read_lgg
+from brainseg_keras.data.lgg import CHANNELS, find_lgg_root, read_clinical, read_lgg
 from brainseg_keras.data.manifest import read_manifest
+from brainseg_keras.data.preprocessing import normalise
 from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.volumes import FileVolumes, iterate_volumes
 from brainseg_keras.errors import InputError
 
 COMMITTED = Path(__file__).resolve().parent.parent / "data_manifests" / "lgg.csv"
@@ -36,9 +38,37 @@ def test_slices_count_as_numbers_do(tmp_path):
     folder = tmp_path / "kaggle_3m" / "TCGA_CS_1_2000"
     folder.mkdir(parents=True)
     for number in (10, 2, 1):
-        Image.new("RGB", (16, 16), number).save(folder / f"{folder.name}_{number}.tif")
-        Image.new("L", (16, 16)).save(folder / f"{folder.name}_{number}_mask.tif")
-    assert read_lgg(tmp_path)[0].slice.tolist() == [1, 2, 10]
+        pixels = np.zeros((16, 16, 3), "uint8")
+        pixels[4:8] = number
+        Image.fromarray(pixels).save(folder / f"{folder.name}_{number}.tif")
+        Image.fromarray(np.where(pixels[..., 0] == 10, 255, 0).astype("uint8")).save(
+            folder / f"{folder.name}_{number}_mask.tif"
+        )
+    table, root = read_lgg(tmp_path)
+    assert table.slice.tolist() == [1, 2, 10]
+    volume = FileVolumes(table.sample(frac=1, random_state=0), root, CHANNELS).volume(folder.name)
+    assert volume.slices == (1, 2, 10)
+    assert volume.images[:, 5, 5, 0].tolist() == [1, 2, 10]
+    assert volume.masks[:, 5, 5].tolist() == [0, 0, 1]
+
+
+def test_strangers_among_the_files_are_passed_over(own_phantom):
+    before, _ = read_lgg(own_phantom)
+    folder = own_phantom / before.patient[0]
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", f"._{folder.name}_1.tif"):
+        (folder / name).write_bytes(b"no image")
+    (own_phantom / "empty").mkdir()
+    pd.testing.assert_frame_equal(read_lgg(own_phantom)[0], before)
+
+
+def test_endings_may_be_spelt_otherwise(own_phantom):
+    before, _ = read_lgg(own_phantom)
+    folder = own_phantom / before.patient[0]
+    for file in list(folder.iterdir()):
+        file.rename(file.with_suffix(".TIFF" if file.stem.endswith("_1") else ".tiff"))
+    after, _ = read_lgg(own_phantom)
+    assert after.slice.tolist() == before.slice.tolist()
+    assert after.tumour_pixels.tolist() == before.tumour_pixels.tolist()
 
 
 def test_checksum_is_of_pixels_and_not_of_the_file(own_phantom):
@@ -54,6 +84,17 @@ def test_checksum_is_of_pixels_and_not_of_the_file(own_phantom):
     changed[3, 4, 1] ^= 1
     assert pixel_checksum(changed) != expected
     assert pixel_checksum(pixels.astype("uint16")) != expected
+    assert pixel_checksum(pixels.reshape(-1, 3)) != expected
+    assert pixel_checksum(np.asfortranarray(pixels)) == expected
+    mask = (np.asarray(Image.open(root / before["mask"][0])) > 0).astype("uint8")
+    expected = hashlib.sha256(b"(48, 48)|u1" + mask.tobytes()).hexdigest()
+    assert before.mask_sha256[0] == expected
+
+
+def test_without_checksums_the_columns_are_empty(phantom):
+    table, _ = read_lgg(phantom)
+    assert (table[["image_sha256", "mask_sha256"]] == "").all(axis=None)
+    assert (table.split == "").all()
 
 
 def test_tumour_pixels_are_counted(phantom):
@@ -69,8 +110,9 @@ def test_tumour_pixels_are_counted(phantom):
         b"Patient,gender,death01\nTCGA_CS_4941,2,1\nTCGA_CS_4942,,0\n",
         b"Patient;gender;death01\r\nTCGA_CS_4941;2;1\r\nTCGA_CS_4942;;0\r\n",
         b"\xef\xbb\xbfPatient;gender;death01\r\nTCGA_CS_4941;2;1\r\nTCGA_CS_4942;;0\r\n",
+        b"Patient;gender;death01\r\nTCGA_CS_4941;2;1\r\nTCGA_CS_4942;NA;0\r\n",
     ],
-    ids=["comma", "semicolon and CRLF", "byte order mark"],
+    ids=["comma", "semicolon and CRLF", "byte order mark", "NA"],
 )
 def test_both_dialects_of_data_csv(tmp_path, content):
     (tmp_path / "data.csv").write_bytes(content)
@@ -84,6 +126,8 @@ def test_a_table_without_patients_is_refused(tmp_path):
     (tmp_path / "data.csv").write_text("name,age\na,1\n")
     with pytest.raises(InputError, match="no column Patient"):
         read_clinical(tmp_path / "data.csv")
+    with pytest.raises(InputError, match=r"No such file: .*absent\.csv"):
+        read_clinical(tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +152,16 @@ def test_one_bit_masks_are_masks(tmp_path):
     assert read_mask(tmp_path / "mask.png").tolist() == [[1] * 4] * 4
 
 
+def test_pixels_of_both_depths_are_read_as_stored(tmp_path):
+    deep = np.arange(24, dtype="uint16").reshape(4, 6) * 2000
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.tif")[..., 0], deep)
+    colours = np.arange(72, dtype="uint8").reshape(4, 6, 3)
+    Image.fromarray(colours).save(tmp_path / "colours.tif")
+    # The order of the channels is the file's own: pre-contrast, FLAIR, post-contrast, and not OpenCV's reverse.
+    np.testing.assert_array_equal(read_image(tmp_path / "colours.tif"), colours)
+
+
 def test_committed_manifest_has_the_fixed_split():
     table = read_manifest(COMMITTED)
     assert len(table) == 3068
@@ -127,3 +181,27 @@ def test_real_data_are_those_of_the_committed_manifest(lgg):
     splits = source.table.drop_duplicates("patient").set_index("patient").split
     expected = committed.drop_duplicates("patient").set_index("patient").split
     assert splits[expected.index].equals(expected)
+
+
+@pytest.mark.slow
+def test_real_volumes_are_read_checked_and_normalised(lgg):
+    """Through the committed manifest: every checksum holds, and no patient's brain falls to black or into the clip."""
+    root = find_lgg_root(lgg)
+    source = open_source(COMMITTED, root=root)
+    slices = 0
+    for volume in iterate_volumes(source, "all"):
+        assert volume.images.shape[1:] == (256, 256, 3)
+        assert volume.masks.any()
+        slices += len(volume.slices)
+        shown = normalise(volume.images, volume.intensity)[volume.masks.any(axis=(1, 2))]
+        middle = np.median(shown[:, 80:176, 80:176], axis=(0, 1, 2))
+        assert (middle > 0.5).all()
+        assert (middle < 1.5).all()
+        tumour = shown[volume.masks[volume.masks.any(axis=(1, 2))] > 0]
+        assert 0.9 < np.median(tumour[:, 1]) < 2.5
+        assert (shown == 4).mean() < 0.03
+    assert slices == 3068
+    clinical = read_clinical(root / "data.csv")
+    assert len(clinical) == 110
+    assert clinical.isna().any(axis=None)
+    assert {name.rsplit("_", 1)[0] for name in source.table.patient} <= set(clinical.index)

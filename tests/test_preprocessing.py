@@ -33,6 +33,19 @@ def test_a_saturated_background_in_one_channel_does_not_set_its_tissue():
     assert np.isfinite(normalise(image, intensity_range(image))).all()
 
 
+def test_a_saturated_background_leaves_the_brain_in_range():
+    """As in some patients of the LGG set: one channel's background is its brightest value."""
+    rng = np.random.default_rng(0)
+    image = np.clip(head() + rng.normal(0, 8, (1, 64, 64, 3)), 0, 255).round()
+    image[..., 2] = np.where(head()[..., 2] == 0, 255.0, image[..., 2])
+    seen = normalise(image, intensity_range(image))[0]
+    brain = head()[0, ..., 0] == 60
+    for channel in (0, 1):
+        assert np.median(seen[brain][:, channel]) == pytest.approx(1, abs=0.1)
+    assert 0.2 < np.median(seen[brain][:, 2]) < 3
+    assert seen[brain][:, 2].std() > 0.1
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(value):
     image = head()
@@ -63,6 +76,45 @@ def test_normalise_worked_numbers():
     assert found.ravel().tolist() == [0, 1, 2, 0, 4]
     each = normalise(np.full((2, 1, 1, 1), 30.0), np.array([[[10.0, 20.0]], [[0.0, 60.0]]]))
     assert each.ravel().tolist() == [2.0, 0.5]
+
+
+def test_bytes_and_floats_are_prepared_alike():
+    images = np.random.default_rng(0).integers(0, 255, (2, 40, 50, 3), dtype=np.uint8)
+    for size in (24, 50, 64):
+        ours = Preprocessing(size).images(images)
+        theirs = Preprocessing(size).images(images.astype("float64"))
+        assert theirs.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, atol=1)
+    np.testing.assert_array_equal(Preprocessing(50).images(images.astype("float16")), Preprocessing(50).images(images))
+
+
+def test_padding_is_the_darkest_value_on_both_sides_and_never_tumour():
+    images = np.full((1, 10, 20, 2), 5.0, "float32")
+    images[0, 4, 7, 1] = -3
+    padded = Preprocessing(20).images(images)
+    assert (padded[0, :5] == -3).all()
+    assert (padded[0, 15:] == -3).all()
+    np.testing.assert_array_equal(padded[0, 5:15], images[0])
+    masks = Preprocessing(20).masks(np.ones((1, 20, 9), "uint8"))
+    assert masks[0].sum(axis=0).tolist() == [0] * 5 + [20] * 9 + [0] * 6
+
+
+@pytest.mark.parametrize("size", [32, 64, 96, 128])
+@pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 33)])
+def test_a_smooth_map_comes_back_where_it_was(shape, size):
+    """A shift of half a pixel would show: the map rises by 0.04 a pixel."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype("float32")
+    smooth = (2 + np.sin(y / 25) + np.cos(x / 25))[None]
+    step = Preprocessing(size)
+    back = step.restore(step.images(smooth[..., None])[..., 0], shape)
+    assert back.shape == smooth.shape
+    np.testing.assert_allclose(back[:, 3:-3, 3:-3], smooth[:, 3:-3, 3:-3], atol=0.004)
+
+
+@pytest.mark.parametrize("size", [16, 40, 64])
+def test_a_constant_stays_constant(size):
+    np.testing.assert_array_equal(Preprocessing(size).images(np.full((1, 40, 40, 3), 77, "uint8")), 77)
+    np.testing.assert_array_equal(Preprocessing(size, blur=2.0).images(np.full((1, 40, 40, 3), 77, "uint8")), 77)
 
 
 @settings(max_examples=40, deadline=None)
@@ -105,9 +157,16 @@ def test_equal_size_is_left_alone():
 
 
 def test_shrinking_is_by_area():
-    images = np.arange(16, dtype="float32").reshape(1, 4, 4, 1)
-    blocks = images.reshape(2, 2, 2, 2).mean(axis=(1, 3))
-    np.testing.assert_allclose(Preprocessing(2).images(images)[0, ..., 0], blocks)
+    images = np.random.default_rng(0).random((1, 12, 12, 1), "float32")
+    blocks = images.reshape(3, 4, 3, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(Preprocessing(3).images(images)[0, ..., 0], blocks, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "size"), [(30, 20), (20, 32), (40, 16)])
+def test_masks_take_the_nearest_pixel(side, size):
+    masks = np.random.default_rng(0).integers(0, 2, (2, side, side), dtype=np.uint8)
+    nearest = np.floor((np.arange(size) + 0.5) * side / size).astype(int)
+    np.testing.assert_array_equal(Preprocessing(size).masks(masks), masks[:, nearest][:, :, nearest])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -118,6 +177,8 @@ def test_blur_and_clahe_change_the_picture_and_not_its_form(channels, dtype):
     assert blurred.dtype == dtype
     assert blurred.shape == images.shape
     assert blurred.astype(float).std() < 0.5 * images.astype(float).std()
+    one_by_one = np.concatenate([Preprocessing(32, blur=1.5).images(images[n : n + 1]) for n in range(2)])
+    np.testing.assert_array_equal(blurred, one_by_one, err_msg="slices must not blur into each other")
     equal = Preprocessing(32, clahe=2.0).images(images)
     assert equal.dtype == dtype
     assert equal.shape == images.shape
@@ -138,6 +199,22 @@ def test_a_filtered_volume_is_normalised_by_what_the_filter_left():
     plain, kept = Preprocessing(64).volume(images, np.array([[1.0, 2.0]] * 3))
     np.testing.assert_array_equal(plain, images)
     assert kept.tolist() == [[1, 2]] * 3
+
+
+def test_a_blurred_point_is_a_gaussian():
+    point = np.zeros((1, 33, 33, 1), "float32")
+    point[0, 16, 16] = 1
+    spread = Preprocessing(33, blur=2.0).images(point)[0, ..., 0]
+    offsets = np.arange(33) - 16
+    assert spread.sum() == pytest.approx(1, abs=1e-3)
+    assert np.sqrt((spread.sum(axis=0) * offsets**2).sum()) == pytest.approx(2, rel=0.03)
+
+
+def test_blur_comes_before_clahe():
+    images = np.random.default_rng(0).integers(0, 200, (1, 64, 64, 1), dtype=np.uint8)
+    both = Preprocessing(64, blur=1.0, clahe=3.0).images(images)
+    steps = Preprocessing(64, clahe=3.0).images(Preprocessing(64, blur=1.0).images(images))
+    np.testing.assert_array_equal(both, steps)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])

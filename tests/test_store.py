@@ -1,5 +1,9 @@
 """The packed store: what comes out is what went in, or nothing was written."""
 
+import hashlib
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -56,6 +60,52 @@ def test_half_precision_only_on_request_and_not_for_bytes(tmp_path):
     assert StoredVolumes(write_store(Made(), tmp_path / "b.h5", float16=True)).volume("A").images.dtype == np.uint8
 
 
+@pytest.mark.parametrize(("dtype", "value"), [("uint16", 65535), ("float32", -70000.0)])
+def test_values_beyond_half_precision_are_refused(tmp_path, dtype, value):
+    source = Made(dtype)
+    source.volume("B").images[1, 2, 3, 0] = value
+    with pytest.raises(InputError, match=r"ends at 65504, and an image of patient B .*without --float16"):
+        write_store(source, tmp_path / "data.h5", float16=True)
+    assert not list(tmp_path.iterdir())
+    assert StoredVolumes(write_store(source, tmp_path / "data.h5")).volume("B").images[1, 2, 3, 0] == value
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path):
+    source = Made()
+    names = {"A": "007", "B": "1e5"}
+    source.table = source.table.assign(patient=source.table.patient.map(names))
+    source._images = {names[p]: images for p, images in source._images.items()}
+    source._masks = {names[p]: masks for p, masks in source._masks.items()}
+    stored = StoredVolumes(write_store(source, tmp_path / "data.h5"))
+    assert select_patients(stored, "all") == ["007", "1e5"]
+    np.testing.assert_array_equal(stored.volume("007").images, source.volume("007").images)
+
+
+def test_a_fresh_process_reads_the_same_bytes(tmp_path):
+    file = write_store(Made("float32"), tmp_path / "data.h5")
+    code = (
+        "import hashlib, sys; from brainseg_keras.data.store import StoredVolumes; "
+        "volume = StoredVolumes(sys.argv[1]).volume('B'); "
+        "print(volume.images.dtype, hashlib.sha256(volume.images.tobytes() + volume.masks.tobytes()).hexdigest())"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout
+    volume = Made("float32").volume("B")
+    assert answer.split() == ["float32", hashlib.sha256(volume.images.tobytes() + volume.masks.tobytes()).hexdigest()]
+
+
+def test_a_damaged_byte_is_noticed(tmp_path):
+    """Not read as other pixels: each chunk bears a checksum."""
+    file = write_store(Made("float32"), tmp_path / "data.h5")
+    with h5py.File(file) as content:
+        place = content["volumes/B/images"].id.get_chunk_info(2).byte_offset
+    damaged = bytearray(file.read_bytes())
+    damaged[place + 20] ^= 8
+    file.write_bytes(damaged)
+    StoredVolumes(file).volume("A")
+    with pytest.raises(InputError, match=r"data\.h5: patient B cannot be read, the file is damaged.*Pack it again"):
+        StoredVolumes(file).volume("B")
+
+
 def test_store_of_files_equals_the_files(phantom, tmp_path):
     files = open_source(phantom)
     stored = open_source(write_store(files, tmp_path / "phantom.h5"))
@@ -65,6 +115,8 @@ def test_store_of_files_equals_the_files(phantom, tmp_path):
     for ours, theirs in zip(iterate_volumes(stored, "all"), iterate_volumes(files, "all"), strict=True):
         np.testing.assert_array_equal(ours.images, theirs.images)
         np.testing.assert_array_equal(ours.masks, theirs.masks)
+        np.testing.assert_array_equal(ours.intensity, theirs.intensity)
+        assert ours.slices == theirs.slices == tuple(range(1, 9))
 
 
 def test_a_chunk_is_a_slice(tmp_path):
@@ -84,14 +136,28 @@ def test_a_failure_leaves_nothing_or_the_old_file(tmp_path):
     assert (tmp_path / "data.h5").read_bytes() == before
 
 
+def test_an_interrupt_leaves_nothing(tmp_path):
+    def interrupt(patient):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(Made(), tmp_path / "data.h5", progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"No such file: .*absent\.h5.*brainseg data pack"):
+        StoredVolumes(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("no store")
+    with pytest.raises(InputError, match=r"text\.h5 cannot be read as HDF5"):
+        StoredVolumes(tmp_path / "text.h5")
     whole = write_store(Made(), tmp_path / "data.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be read as HDF5"):
         StoredVolumes(tmp_path / "cut.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["image"] = np.zeros(3)
-    with pytest.raises(InputError, match="no packed data set"):
+    with pytest.raises(InputError, match=r"other\.h5 is no packed data set of version 1.*brainseg data pack"):
         StoredVolumes(tmp_path / "other.h5")
 
 

@@ -45,6 +45,7 @@ def tiny(store, **changes):
         "precision": "float32",
         "deterministic": True,
         "dropout": 0.1,
+        "ema": 0.9,
     }
     return TrainingConfig(**settings | changes)
 
@@ -97,6 +98,19 @@ def test_the_reported_score_is_that_of_best_keras_recomputed_by_hand(finished, s
         answer, truth = large > 0.5, volume.masks > 0
         expected = 2 * (answer & truth).sum() / max(1, answer.sum() + truth.sum())
         assert dice == pytest.approx(expected, abs=2e-3)
+
+
+def test_best_holds_the_average_and_last_the_weights(store, tmp_path):
+    run = train(tiny(store, epochs=1), output=tmp_path / "averaged")
+    best, last = keras.saving.load_model(run.best), keras.saving.load_model(run.last)
+    # The average must not disturb the weights that are trained.
+    plain = keras.saving.load_model(train(tiny(store, epochs=1, ema=0.0), output=tmp_path / "plain").last)
+    for weight, expected in zip(last.trainable_variables, plain.trainable_variables, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    averages = last.optimizer._model_variables_moving_average
+    for kept, average, weight in zip(best.trainable_variables, averages, last.trainable_variables, strict=True):
+        np.testing.assert_array_equal(kept, average)
+        assert np.abs(np.asarray(weight)).max() == 0 or not np.array_equal(kept, weight)
 
 
 def test_best_model_loads_where_the_package_is_absent(finished):

@@ -90,6 +90,7 @@ def _patient_rows(folder: Path, checksums: bool) -> list[dict]:
 def _pair_files(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
+    owners: dict[int, set[str]] = {}
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or file.suffix.lower() not in (".tif", ".tiff"):
             continue
@@ -102,6 +103,7 @@ def _pair_files(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
         if number in kind:
             raise InputError(f"Slice {number} stands twice in {folder}: {kind[number].name} and {file.name}. Keep one.")
         kind[number] = file
+        owners.setdefault(number, set()).add(match["patient"].lower())
     for number in sorted(images.keys() ^ masks.keys()):
         if number in images:
             raise InputError(
@@ -109,6 +111,12 @@ def _pair_files(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
                 "(all zeros where there is no tumour), or remove the image."
             )
         raise InputError(f"{masks[number]} has no image. Expected {masks[number].name.replace('_mask', '')} beside it.")
+    for number in sorted(images):
+        if len(owners[number]) > 1:
+            raise InputError(
+                f"{images[number]} and {masks[number].name} bear the names of two patients. Bring the mask of the same "
+                "patient, or rename the file."
+            )
     return images, masks
 
 

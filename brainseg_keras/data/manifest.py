@@ -108,5 +108,8 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".part")
     ordered = table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
-    ordered.to_csv(scratch, index=False, lineterminator="\n")
-    scratch.replace(path)
+    try:
+        ordered.to_csv(scratch, index=False, lineterminator="\n")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -138,11 +138,11 @@ class Preprocessing:
 
     def _resize(self, images: np.ndarray) -> np.ndarray:
         shrinks = max(images.shape[1:3]) > self.size
-        return self._fit(images, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return self._fit(images, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, fill=images.min())
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """Pad and resize masks `(slices, height, width)` to the nearest label."""
-        return self._fit(masks[..., np.newaxis], cv2.INTER_NEAREST_EXACT)[..., 0]
+        return self._fit(masks[..., np.newaxis], cv2.INTER_NEAREST_EXACT, fill=0)[..., 0]
 
     def restore(self, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Bring maps `(slices, size, size)` back to stored slices of `(height, width)`, linearly; padding goes."""
@@ -153,13 +153,13 @@ class Preprocessing:
         square = [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in np.float32(probabilities)]
         return np.stack([s[top : top + shape[0], left : left + shape[1]] for s in square])
 
-    def _fit(self, arrays: np.ndarray, interpolation: int) -> np.ndarray:
+    def _fit(self, arrays: np.ndarray, interpolation: int, fill: float) -> np.ndarray:
         height, width = arrays.shape[1:3]
         side = max(height, width)
         if height != width:
             top, left = (side - height) // 2, (side - width) // 2
             edges = ((0, 0), (top, side - height - top), (left, side - width - left), (0, 0))
-            arrays = np.pad(arrays, edges, constant_values=arrays.min())
+            arrays = np.pad(arrays, edges, constant_values=fill)
         if side == self.size:
             return arrays
         target = (self.size, self.size)

@@ -54,7 +54,7 @@ def split_patients(
 
 
 def _stratified_order(sizes: pd.Series, fractions: tuple[float, float, float], rng: np.random.Generator) -> list[str]:
-    institutions = sizes.index.to_series().str.split("_").str[1].fillna("")
+    institutions = sizes.index.to_series().map(lambda name: [*str(name).split("_"), ""][1])
     smallest = int(np.ceil(1 / min(fractions[1:])))
     counts = institutions.value_counts()
     rare = counts[counts < smallest].index

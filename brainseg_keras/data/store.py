@@ -32,7 +32,7 @@ def write_store(
         The file.
 
     Raises:
-        InputError: A volume that cannot be read; nothing is written then.
+        InputError: A volume that cannot be read, or too bright for half precision; nothing is written then.
 
     Example:
         >>> import tempfile
@@ -62,9 +62,16 @@ def write_store(
 def _write_volume(group: h5py.Group, volume: Volume, float16: bool) -> None:
     images = volume.images
     if float16 and images.dtype != np.uint8:
+        reach = max(-float(images.min()), float(images.max()))
+        if reach > float(np.finfo(np.float16).max):
+            raise InputError(
+                f"Half precision ends at 65504, and an image of patient {volume.patient} reaches {reach:g}. "
+                "Pack without --float16."
+            )
         images = images.astype(np.float16)
     for name, array in (("images", images), ("masks", volume.masks)):
-        group.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), compression="lzf", shuffle=True)
+        chunks = (1, *array.shape[1:])
+        group.create_dataset(name, data=array, chunks=chunks, compression="lzf", shuffle=True, fletcher32=True)
     group.attrs["slices"] = volume.slices
     group.attrs["intensity"] = volume.intensity
 
@@ -95,20 +102,27 @@ class StoredVolumes:
                 )
             text = file["manifest"][()].decode()
             self.channels: tuple[str, ...] = tuple(json.loads(file.attrs["channels"]))
-        self.table = pd.read_csv(io.StringIO(text), keep_default_na=False).astype({"patient": str})
+        # As text: a patient named 007 is not patient 7.
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        self.table = table.astype({"slice": int, "tumour_pixels": int})
         check_table(self.table, str(path))
 
     def volume(self, patient: str) -> Volume:
-        """Read one patient."""
+        """Read one patient; the file's checksums tell when it has been damaged."""
         with self._open() as file:
-            group = file[f"volumes/{patient}"]
-            return Volume(
-                patient,
-                group["images"][:],
-                group["masks"][:],
-                tuple(int(number) for number in group.attrs["slices"]),
-                group.attrs["intensity"],
-            )
+            try:
+                group = file[f"volumes/{patient}"]
+                return Volume(
+                    patient,
+                    group["images"][:],
+                    group["masks"][:],
+                    tuple(int(number) for number in group.attrs["slices"]),
+                    group.attrs["intensity"],
+                )
+            except (OSError, KeyError) as error:
+                raise InputError(
+                    f"{self._path}: patient {patient} cannot be read, the file is damaged ({error}). Pack it again."
+                ) from error
 
     def _open(self) -> h5py.File:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -177,6 +178,7 @@ class RunKeeper(keras.callbacks.Callback):
         self._rebuild = rebuild
         self._console = console
         self._plain: keras.Model | None = None
+        self._weights: list[np.ndarray] = []
         self.history = history or []
         self._writer = EventWriter(run.logs)
         if not self.history:
@@ -195,6 +197,8 @@ class RunKeeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Validate and keep; an interrupted epoch is only kept, so that it can be finished later."""
+        if self._info["config"]["ema"]:
+            self._weights = [keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
         if self._progression.stopped == "interrupted":
             self._keep_last()
             return
@@ -203,6 +207,8 @@ class RunKeeper(keras.callbacks.Callback):
         images = (self._progression.step - self._epoch_first_step) * self._info["config"]["batch_size"]
         row |= {"learning_rate": float(self.model.optimizer.learning_rate), "images_per_second": images / seconds}
         begun = time.monotonic()
+        if self._weights:
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         scores = self._validator.score(self.model, self.model.loss)
         self._progression.reserve = 1.2 * (time.monotonic() - begun) + 2
         row |= scores.logs() | {"seconds": self._progression.elapsed}
@@ -210,12 +216,21 @@ class RunKeeper(keras.callbacks.Callback):
         self.history.append(row)
         if better:
             self._keep_best(scores)
+        self._restore_weights()
         write_whole(self._run.history, lambda path: pd.DataFrame(self.history).to_csv(path, index=False))
         self._keep_last()
         self._show(row, scores, better)
         if self._patience and row["epoch"] - self.best["epoch"] >= self._patience:
             self._progression.stopped = "patience"
             self.model.stop_training = True
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Take back the average that Keras leaves in place of the weights: the next `fit` of a run goes on from these."""
+        self._restore_weights()
+
+    def _restore_weights(self) -> None:
+        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
+            variable.assign(value)
 
     def close(self) -> None:
         """Finish the log files and draw the curves."""

@@ -58,6 +58,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     progression = Progression(1, 1, limit=_seconds(config.max_minutes))
     console = console or Console(stderr=True)
     run = RunFolder(output or Path("tensorboard_logs") / f"{config.architecture}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run.check_new()
     _seed(config)
     source, preprocessing = _open(config)
     for split in ("train", "val"):
@@ -79,12 +80,10 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         preprocessing=dataclasses.asdict(preprocessing),
         patients=source.table.groupby("split").patient.nunique().to_dict(),
     )
-    run.create()
+    run.path.mkdir(parents=True, exist_ok=True)
     config.to_yaml(run.config)
     run.write_info(info)
-    optimizer = keras.optimizers.AdamW if config.weight_decay else keras.optimizers.Adam
-    extra = {"weight_decay": config.weight_decay} if config.weight_decay else {}
-    model.compile(optimizer=optimizer(config.learning_rate, **extra), loss=loss, metrics=[DiceCoefficient()])
+    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[DiceCoefficient()])
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
     _announce(console, run, info, batches)
@@ -235,6 +234,13 @@ def _arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
     }
     chosen = {name: getattr(config, name) for name in ("filters", "depth") if getattr(config, name) is not None}
     return arguments | chosen
+
+
+def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
+    options: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    if config.weight_decay:
+        return keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, **options)
+    return keras.optimizers.Adam(config.learning_rate, **options)
 
 
 def _seed(config: TrainingConfig) -> None:

@@ -41,8 +41,8 @@ class RunFolder:
         self.logs = self.path / "logs"
         self.curves = self.path / "curves.png"
 
-    def create(self) -> None:
-        """Make the folder.
+    def check_new(self) -> None:
+        """Refuse a folder that holds a run.
 
         Raises:
             InputError: There is a run in it already.
@@ -51,7 +51,6 @@ class RunFolder:
             raise InputError(
                 f"{self.path} holds a run already. Continue it with --resume {self.path}, or give another -o."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json.

@@ -1,0 +1,144 @@
+"""Splits: a patient stands on one side, every side has patients, and the seed alone decides."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainseg_keras.data.manifest import read_manifest
+from brainseg_keras.data.splits import assign_splits, fixed_split, split_patients
+from brainseg_keras.errors import InputError
+
+patients = st.lists(
+    st.tuples(st.sampled_from(["CS", "DU", "EZ", "FG", "HT"]), st.integers(0, 10_000)), min_size=3, max_size=120
+)
+
+
+def table_of(pairs):
+    names = [f"TCGA_{place}_{number:04d}_2000" for number, (place, _) in enumerate(pairs)]
+    return pd.DataFrame({"patient": names, "tumour_pixels": [size for _, size in pairs]})
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=patients, seed=st.integers(0, 99))
+def test_every_patient_gets_one_split_and_every_split_a_patient(pairs, seed):
+    table = table_of(pairs)
+    splits = split_patients(table, seed=seed)
+    assert sorted(splits.index) == sorted(table.patient)
+    counts = splits.value_counts()
+    assert set(counts.index) == {"train", "val", "test"}
+    for name in ("val", "test"):
+        assert counts[name] == max(1, round(0.1 * len(table)))
+    # Neither the rows' order nor how many slices a patient has changes anything.
+    shuffled = pd.concat([table, table.assign(tumour_pixels=0)]).sample(frac=1, random_state=1)
+    pd.testing.assert_series_equal(split_patients(shuffled, seed=seed), splits)
+
+
+def test_another_seed_makes_another_split():
+    table = table_of([("CS", n) for n in range(40)])
+    assert not split_patients(table, seed=0).equals(split_patients(table, seed=1))
+
+
+def test_institutions_and_sizes_are_spread_over_the_splits():
+    sizes = np.arange(100) * 50
+    table = table_of([("CS" if n % 2 else "HT", size) for n, size in enumerate(sizes)])
+    for seed in range(5):
+        splits = split_patients(table, fractions=(0.6, 0.2, 0.2), seed=seed)
+        merged = table.set_index("patient").join(splits)
+        merged["place"] = merged.index.str.split("_").str[1]
+        shares = merged.groupby("split").place.value_counts(normalize=True).unstack()
+        assert (abs(shares - 0.5) <= 0.1).all(axis=None)
+        means = merged.groupby("split").tumour_pixels.mean()
+        assert (abs(means - sizes.mean()) < 0.06 * sizes.mean()).all()
+
+
+def test_institution_with_one_patient_merges():
+    splits = split_patients(table_of([("CS", n) for n in range(20)] + [("EZ", 5)]))
+    assert splits.value_counts().to_dict() == {"train": 17, "val": 2, "test": 2}
+
+
+def test_rare_institutions_reach_the_held_out_splits_together():
+    """Twenty institutions of one patient each are one stratum in order of size, not of name."""
+    # By name, the evenly spaced places would all fall on small tumours.
+    pairs = [("CS", 5)] * 20 + [(f"X{n:02}", 10 if n % 5 == 2 else 1000) for n in range(20)]
+    table = table_of(pairs).set_index("patient")
+    for seed in range(10):
+        splits = split_patients(table.reset_index(), seed=seed)
+        held = table.loc[splits.index[splits != "train"]]
+        rare = held[~held.index.str.contains("_CS_")]
+        assert len(rare) == 4
+        assert (rare.tumour_pixels == 1000).sum() >= 2
+
+
+@pytest.mark.parametrize("count", range(3, 9))
+def test_even_few_patients_give_three_splits(count):
+    counts = split_patients(table_of([("CS", n) for n in range(count)])).value_counts().to_dict()
+    assert counts == {"train": count - 2, "val": 1, "test": 1}
+
+
+def test_names_without_institution_are_split_too():
+    table = pd.DataFrame({"patient": [f"case{n}" for n in range(20)], "tumour_pixels": range(20)})
+    assert split_patients(table).value_counts().to_dict() == {"train": 16, "val": 2, "test": 2}
+
+
+def test_same_split_in_a_fresh_process_with_another_hash_seed():
+    code = (
+        "import pandas as pd; from brainseg_keras.data.splits import split_patients; "
+        "names = [f'TCGA_{p}_{n}' for n in range(30) for p in ('CS', 'DU', 'HT')]; "
+        "print(split_patients(pd.DataFrame(dict(patient=names, tumour_pixels=range(90))), seed=4).to_json())"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    names = [f"TCGA_{place}_{n}" for n in range(30) for place in ("CS", "DU", "HT")]
+    ours = split_patients(pd.DataFrame({"patient": names, "tumour_pixels": range(90)}), seed=4)
+    assert answers == {ours.to_json() + "\n"}
+
+
+def test_fewer_than_three_patients_cannot_be_split():
+    with pytest.raises(InputError, match=r"at least three patients.*Received: 2"):
+        split_patients(table_of([("CS", 1), ("CS", 2)]))
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.9, 0.1)])
+def test_shares_that_do_not_add_up_are_refused(fractions):
+    with pytest.raises(InputError, match="sum to 1"):
+        split_patients(table_of([("CS", n) for n in range(5)]), fractions=fractions)
+
+
+def test_data_without_a_fixed_split_get_a_seeded_one():
+    assert fixed_split("phantom").empty
+    table = table_of([("XX", n) for n in range(12)]).assign(dataset="lgg")
+    assigned, strangers = assign_splits(table, seed=3)
+    assert strangers == []
+    expected = split_patients(table, seed=3)
+    assert assigned.split.tolist() == expected[assigned.patient].tolist()
+    assert "split" not in table
+
+
+def test_fixed_split_is_kept_and_strangers_are_left_out():
+    fixed = fixed_split("lgg")
+    named = fixed.index[:4].tolist()
+    table = pd.DataFrame({"dataset": "lgg", "patient": [*named, "TCGA_XX_9999_2000"], "tumour_pixels": 1})
+    assigned, strangers = assign_splits(table, seed=5)
+    assert strangers == ["TCGA_XX_9999_2000"]
+    assert assigned.split.tolist() == [*fixed[named], ""]
+
+
+def test_committed_split_is_the_fixed_one():
+    committed = read_manifest(Path(__file__).resolve().parent.parent / "data_manifests" / "lgg.csv")
+    splits = committed.drop_duplicates("patient").set_index("patient").split
+    pd.testing.assert_series_equal(splits.sort_index(), fixed_split("lgg").sort_index(), check_dtype=False)
