@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
+from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
 from brainseg_keras.errors import InputError
 
@@ -136,18 +136,26 @@ class SliceBatches:
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Make a batch: images `(batch, size, size, channels)` and masks `(batch, size, size, 1)`, float32."""
         chosen = self.indices(step)
-        rng = np.random.default_rng([self._seed, 2, step])
+        images, masks = self._slices.images[chosen], self._slices.masks[chosen]
         intensity = self._slices.intensity[chosen]
         if self._augmentation:
+            rng = np.random.default_rng([self._seed, 2, step])
             own = rng.random(len(chosen)) < _OWN_RANGE_SHARE
             intensity = np.where(own[:, None, None], self._slices.own_intensity[chosen], intensity)
-        images, masks = normalise(self._slices.images[chosen], intensity), self._slices.masks[chosen]
-        if self._augmentation:
-            images, masks = self._augmentation(images, masks, rng)
-        return images, masks[..., np.newaxis].astype(np.float32)
+            images, masks = self._augmentation.normalised(images, masks, intensity, rng)
+        else:
+            images = normalise(images, intensity)
+        return images, _as_truth(masks)
 
     def _draw_permutation(self, kind: int, number: int) -> np.ndarray:
         return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._quotas[kind][0]))
+
+
+def _as_truth(masks: np.ndarray) -> np.ndarray:
+    """Bring masks `(batch, size, size)` to what a loss compares with: float32, one channel."""
+    truth = aligned_empty((*masks.shape, 1))
+    truth[..., 0] = masks
+    return truth
 
 
 def _quotas(has_tumour: np.ndarray, batch_size: int, tumour_share: float | None) -> list[tuple[np.ndarray, int]]:
@@ -191,4 +199,4 @@ class OrderedBatches:
             raise IndexError(step)
         chosen = slice(step * self.batch_size, (step + 1) * self.batch_size)
         images = normalise(self._slices.images[chosen], self._slices.intensity[chosen])
-        return images, self._slices.masks[chosen][..., np.newaxis].astype(np.float32)
+        return images, _as_truth(self._slices.masks[chosen])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 
@@ -81,6 +82,8 @@ def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, end
     """
     import tensorflow as tf
 
+    # tf.data makes as many batches at once as there are cores; threads inside OpenCV would only wait for each other.
+    cv2.setNumThreads(1)
     sample_images, sample_masks = batches[0]
     shapes = [(None, *sample.shape[1:]) for sample in (sample_images, sample_masks)]
 

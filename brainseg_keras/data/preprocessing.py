@@ -1,5 +1,6 @@
 """From a stored slice to what a network sees, the same in training and in prediction, and back."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -78,13 +79,47 @@ def normalise(images: np.ndarray, intensity: np.ndarray) -> np.ndarray:
 
 def _normalise_bytes(images: np.ndarray, intensity: np.ndarray) -> np.ndarray:
     """Look 256 values up instead of computing each pixel's: the same bits, five times as fast."""
-    ramp = np.broadcast_to(np.arange(256, dtype=np.float32)[:, None], (256, images.shape[-1]))
     ranges = np.broadcast_to(intensity, (len(images), *intensity.shape[-2:]))
-    scaled = np.empty(images.shape, np.float32)
-    for image, table_range, out in zip(images, ranges, scaled, strict=True):
-        table = normalise(ramp[np.newaxis, np.newaxis], table_range)[0]
-        out[:] = cv2.LUT(image, table).reshape(out.shape)
+    scaled = aligned_empty(images.shape)
+    for image, table, out in zip(images, byte_tables(ranges), scaled, strict=True):
+        cv2.LUT(image, table, out)
     return scaled
+
+
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    """Make an array that TensorFlow takes as it is; one that begins elsewhere than at 64 bytes it copies.
+
+    Args:
+        shape: Of the array.
+
+    Returns:
+        Array of that shape, float32, with values that mean nothing.
+
+    Example:
+        >>> aligned_empty((2, 3)).ctypes.data % 64
+        0
+    """
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+def byte_tables(intensity: np.ndarray) -> np.ndarray:
+    """Say what `normalise` makes of each byte, for each slice.
+
+    Args:
+        intensity: Array of shape `(slices, channels, 2)`.
+
+    Returns:
+        Array of shape `(slices, 1, 256, channels)`, float32; `cv2.LUT` takes one slice's.
+
+    Example:
+        >>> byte_tables(np.array([[[50.0, 100.0]]]))[0, 0, [0, 100, 150], 0].tolist()
+        [0.0, 1.0, 2.0]
+    """
+    ramp = np.arange(256, dtype=np.float32)[np.newaxis, :, np.newaxis]
+    return normalise(np.broadcast_to(ramp, (len(intensity), 1, 256, intensity.shape[1])), intensity)
 
 
 @dataclass(frozen=True)

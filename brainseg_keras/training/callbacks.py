@@ -225,7 +225,7 @@ class RunKeeper(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Take back the average that Keras leaves in place of the weights: the next `fit` of a run goes on from these."""
+        """Take back the average that Keras leaves in place of the weights, from which a next `fit` goes on."""
         self._restore_weights()
 
     def _restore_weights(self) -> None:

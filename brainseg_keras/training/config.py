@@ -48,7 +48,7 @@ class TrainingConfig:
     learning_rate: float = _option(1e-3, "Peak learning rate, after warm-up and before the cosine.")
     warmup: float = _option(0.03, "Share of training in which the learning rate rises.")
     weight_decay: float = _option(0.0, "Decoupled weight decay (AdamW); 0 is Adam.")
-    ema: float = _option(0.0, "Momentum of a moving average of the weights, which is what is scored and kept; 0 is off.")
+    ema: float = _option(0.0, "Momentum of a moving average of the weights, which is then scored and kept; 0 is off.")
     tumour_share: float = _option(0.5, "Share of each batch that shows tumour.")
     augment: bool = _option(True, "Augment the training slices.")
     rotate: float = _option(15.0, "Augmentation: largest angle in degrees.")
