@@ -222,7 +222,8 @@ def recurrent_res_block(
         style: What convolution, normalization, activation and dropout are.
         recurrence: How often a unit feeds its result back; its one kernel is applied `recurrence + 1` times.
         norm_per_step: Give each application a normalization of its own. The published code shares one, whose moving
-            statistics then mix the steps.
+            statistics then mix the steps: a network learns four images to Dice 1.0 and gives 0.90 to 0.99 of it in use
+            (benchmarks/shared_norm.md).
         activate_projection: Apply the activation to x' (as AR2U-Net does).
         name: The prefix of the layers' names.
 
