@@ -33,12 +33,25 @@ _attributes = {
     ],
     "metrics": ["DiceCoefficient", "IntersectionOverUnion", "PixelAccuracy", "PixelPrecision", "PixelRecall"],
     "data": ["make_dataset"],
+    "inference": ["Predictor"],
+    "models.pretrained": ["load_pretrained"],
     "training": ["TrainingConfig", "train"],
 }
 
 __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
-    submodules=["cli", "data", "errors", "evaluation", "losses", "metrics", "models", "training"],
+    submodules=[
+        "cli",
+        "data",
+        "errors",
+        "evaluation",
+        "inference",
+        "losses",
+        "metrics",
+        "models",
+        "reports",
+        "training",
+    ],
     submod_attrs=_attributes,
 )
 __all__ = [*_names, "__version__"]

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training began and could not go on; the message names the cause and the cure. Exit code 1."""
+
+
+class IncompleteError(RuntimeError):
+    """Some of many inputs failed and the others are done; the message says how many. Exit code 1."""

@@ -1,6 +1,7 @@
 """Pictures in one hand: outlines on slices, and the curves of a run."""
 
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -95,3 +96,68 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
     if title:
         figure.suptitle(title)
     figure.savefig(path, dpi=110)
+
+
+def plot_precision_recall(precision: np.ndarray, recall: np.ndarray, file: str | Path | BinaryIO) -> None:
+    """Draw precision against recall.
+
+    Args:
+        precision: At falling thresholds.
+        recall: At the same.
+        file: PNG to write.
+    """
+    figure, axes = _square("recall", "precision")
+    axes.plot(recall, precision, color="tab:blue")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    figure.savefig(file, dpi=110, format="png")
+
+
+def plot_calibration(chance: np.ndarray, share: np.ndarray, count: np.ndarray, file: str | Path | BinaryIO) -> None:
+    """Draw the share of tumour against the probability that was given.
+
+    Args:
+        chance: Mean probability of each bin.
+        share: Share of its pixels that are tumour.
+        count: Its pixels, which the size of the points tells.
+        file: PNG to write.
+    """
+    figure, axes = _square("probability", "share that is tumour")
+    axes.plot([0, 1], [0, 1], color="tab:gray", linestyle=":")
+    axes.plot(chance, share, color="tab:blue")
+    axes.scatter(chance, share, s=8 + 12 * np.log10(np.maximum(count, 1)), color="tab:blue")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    figure.savefig(file, dpi=110, format="png")
+
+
+def plot_dice_against_volume(
+    volume: np.ndarray, dice: np.ndarray, file: str | Path | BinaryIO, *, unit: str = "pixels"
+) -> None:
+    """Draw each patient's Dice against the size of the tumour.
+
+    Args:
+        volume: Size of each patient's tumour.
+        dice: Score of each.
+        file: PNG to write.
+        unit: Of the volume.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    figure, axes = _square(f"tumour volume ({unit})", "Dice")
+    axes.scatter(volume, dice, color="tab:green", alpha=0.8)
+    axes.set(ylim=(-0.02, 1.02))
+    smallest, largest = np.min(volume), np.max(volume)
+    if smallest > 0 and largest > 10 * smallest:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    figure.savefig(file, dpi=110, format="png")
+
+
+def _square(xlabel: str, ylabel: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -7,8 +7,8 @@ import sys
 import typer
 
 from brainseg_keras._version import __version__
-from brainseg_keras.cli import data, models, train
-from brainseg_keras.errors import InputError, TrainingError
+from brainseg_keras.cli import data, doctor, models, predict, reports, train
+from brainseg_keras.errors import IncompleteError, InputError, TrainingError
 
 app = typer.Typer(
     name="brainseg",
@@ -33,7 +33,13 @@ def _options(
 
 
 app.command("train")(train.train_command)
+app.command("evaluate")(reports.evaluate_command)
+app.command("tune")(reports.tune_command)
+app.command("compare")(reports.compare_command)
+app.command("predict")(predict.predict_command)
+app.command("export")(predict.export_command)
 app.command("models")(models.models_command)
+app.command("doctor")(doctor.doctor_command)
 app.add_typer(data.app, name="data")
 
 
@@ -64,7 +70,7 @@ def main() -> None:
     except InputError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(2)
-    except TrainingError as error:
+    except (TrainingError, IncompleteError) as error:
         typer.secho(f"Failed: {error}", fg="red", err=True)
         sys.exit(1)
     except OSError as error:

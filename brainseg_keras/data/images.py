@@ -10,6 +10,8 @@ from PIL import Image
 from brainseg_keras.errors import InputError
 
 MASK_VALUES = (0, 1, 255)
+#: Longest side of an image that is decoded, in pixels.
+LONGEST_SIDE = 8192
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -22,7 +24,7 @@ def read_image(path: str | Path) -> np.ndarray:
         Array of shape `(height, width, channels)`, dtype as in the file; palettes are expanded, alpha is dropped.
 
     Raises:
-        InputError: The file is missing, truncated or no image.
+        InputError: The file is missing, truncated, no image, larger than 8192 pixels a side or of several pages.
 
     Example:
         >>> import tempfile, pathlib
@@ -99,10 +101,25 @@ def _decode(path: str | Path) -> np.ndarray:
             # Pillow warns of damaged tags and then fails, or not, on its own account.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
+                _check_before_decoding(path, image)
                 if image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA"):
                     image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
                 return np.array(image)
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(
             f"Cannot decode {path} ({error}). The file is truncated or no image: copy or download it again."
         ) from error
+
+
+def _check_before_decoding(path: Path, image: Image.Image) -> None:
+    """Refuse by its header what would fill the memory, or holds more than one picture."""
+    if max(image.size) > LONGEST_SIDE:
+        raise InputError(
+            f"{path} has {image.width} x {image.height} pixels. At most {LONGEST_SIDE} a side are read: shrink it."
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise InputError(
+            f"{path} holds {image.n_frames} pictures. Expected one a file: save each page as a file of its own."
+        )

@@ -1,5 +1,8 @@
 """Honest scores of masks: NumPy, no framework."""
 
+from brainseg_keras.evaluation.distances import SurfaceDistances
+from brainseg_keras.evaluation.lesions import count_lesions, largest_component, remove_small_components
+from brainseg_keras.evaluation.patient import mean_over_slices, score_patient, score_slices
 from brainseg_keras.evaluation.scores import (
     Counts,
     confusion,
@@ -11,15 +14,27 @@ from brainseg_keras.evaluation.scores import (
     recall,
     specificity,
 )
+from brainseg_keras.evaluation.statistics import Comparison, Summary, compare_paired, summarise
 
 __all__ = [
+    "Comparison",
     "Counts",
+    "Summary",
+    "SurfaceDistances",
+    "compare_paired",
     "confusion",
+    "count_lesions",
     "dice",
     "iou",
+    "largest_component",
+    "mean_over_slices",
     "patient_dice",
     "pixel_accuracy",
     "precision",
     "recall",
+    "remove_small_components",
+    "score_patient",
+    "score_slices",
     "specificity",
+    "summarise",
 ]

@@ -62,14 +62,17 @@ class SurfaceDistances:
         return float(max(np.percentile(d, percentile) for d in (self._from_truth, self._from_answer)))
 
     def average(self) -> float:
-        """Give the mean of the two directed mean distances.
+        """Give the average symmetric surface distance: the mean over both surfaces pooled.
 
         Returns:
             In the spacing's unit; the diagonal if one mask is empty, 0 if both are.
+
+        Reference:
+            Heimann et al. 2009, doi 10.1109/TMI.2009.2013851.
         """
         if not self._both:
             return self.diagonal if self._either else 0.0
-        return float((self._from_truth.mean() + self._from_answer.mean()) / 2)
+        return float(np.concatenate([self._from_truth, self._from_answer]).mean())
 
     def surface_dice(self, tolerance: float) -> float:
         """Give the share of both surfaces that lies within a tolerance of the other.

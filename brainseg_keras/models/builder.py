@@ -87,7 +87,7 @@ _SIZE_ARGS = """\
 _END_ARGS = """\
     classifier_activation: `"auto"` (sigmoid for one class, else softmax), the name of an activation, or `None`
         for logits.
-    weights: `None`, or the path of a `.weights.h5` or `.keras` file of the same architecture.
+    weights: `None`, the path of a `.weights.h5` or `.keras` file of the same architecture, or a shipped name (`"lgg"`).
     name: The model's name."""
 _STYLE_ARGS = """\
     separable: Use separable 3x3 convolutions in the blocks: far fewer parameters.
@@ -187,7 +187,10 @@ def build_unet(
     mask = keras.layers.Activation(head_activation, dtype="float32", name="mask")(x)
     model = keras.Model(image, mask, name=name)
     if weights is not None:
-        load_weights(model, weights)
+        from brainseg_keras.models.pretrained import list_pretrained, load_shipped
+
+        load = load_shipped if str(weights) in list_pretrained() else load_weights
+        load(model, weights)
     return model
 
 

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from brainseg_keras.errors import TrainingError
+from brainseg_keras.files import write_whole
 from brainseg_keras.monitoring import EventWriter
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.precision import dtype_policy
-from brainseg_keras.training.run import RunFolder, random_states, write_whole
+from brainseg_keras.training.run import RunFolder, random_states
 from brainseg_keras.training.validation import PatientScores, PatientValidator
 from brainseg_keras.visualization import plot_history
 
@@ -153,6 +155,7 @@ class RunKeeper(keras.callbacks.Callback):
         progression: How far the run has come.
         patience: Epochs without a better score after which to stop, or None.
         rebuild: Makes the same network anew, for the float32 copy without compile state.
+        calibrate: Brings the moving statistics of a model's normalizations to its present weights.
         console: Where to say how it goes.
         history: Rows of earlier epochs, in a resumed run.
     """
@@ -165,7 +168,8 @@ class RunKeeper(keras.callbacks.Callback):
         progression: Progression,
         *,
         patience: int | None,
-        rebuild: Any,
+        rebuild: Callable[[], keras.Model],
+        calibrate: Callable[[keras.Model], None],
         console: Console,
         history: list[dict] | None = None,
     ):
@@ -178,7 +182,8 @@ class RunKeeper(keras.callbacks.Callback):
         self._rebuild = rebuild
         self._console = console
         self._plain: keras.Model | None = None
-        self._weights: list[np.ndarray] = []
+        self._calibrate = calibrate
+        self._state: list[np.ndarray] = []
         self.history = history or []
         self._writer = EventWriter(run.logs)
         if not self.history:
@@ -198,7 +203,7 @@ class RunKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Validate and keep; an interrupted epoch is only kept, so that it can be finished later."""
         if self._info["config"]["ema"]:
-            self._weights = [keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
+            self._state = [keras.ops.convert_to_numpy(variable) for variable in self.model.variables]
         if self._progression.stopped == "interrupted":
             self._keep_last()
             return
@@ -207,8 +212,9 @@ class RunKeeper(keras.callbacks.Callback):
         images = (self._progression.step - self._epoch_first_step) * self._info["config"]["batch_size"]
         row |= {"learning_rate": float(self.model.optimizer.learning_rate), "images_per_second": images / seconds}
         begun = time.monotonic()
-        if self._weights:
+        if self._state:
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            self._calibrate(self.model)
         scores = self._validator.score(self.model, self.model.loss)
         self._progression.reserve = 1.2 * (time.monotonic() - begun) + 2
         row |= scores.logs() | {"seconds": self._progression.elapsed}
@@ -216,7 +222,7 @@ class RunKeeper(keras.callbacks.Callback):
         self.history.append(row)
         if better:
             self._keep_best(scores)
-        self._restore_weights()
+        self._restore_state()
         write_whole(self._run.history, lambda path: pd.DataFrame(self.history).to_csv(path, index=False))
         self._keep_last()
         self._show(row, scores, better)
@@ -226,10 +232,10 @@ class RunKeeper(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Take back the average that Keras leaves in place of the weights, from which a next `fit` goes on."""
-        self._restore_weights()
+        self._restore_state()
 
-    def _restore_weights(self) -> None:
-        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
+    def _restore_state(self) -> None:
+        for variable, value in zip(self.model.variables, self._state, strict=False):
             variable.assign(value)
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ from brainseg_keras.training.precision import choose_precision, dtype_policy
 from brainseg_keras.training.run import RunFolder, describe_run, restore_random_states
 from brainseg_keras.training.validation import PatientValidator
 
+#: Batches after which a moving average of momentum 0.9 has forgotten what it held before.
+CALIBRATION_STEPS = 30
 #: What a resumed run may change: how long it goes on, and how fast it learns.
 RESUMABLE = ("epochs", "max_minutes", "patience", "learning_rate")
 
@@ -170,6 +172,7 @@ def _fit(
         progression,
         patience=config.patience,
         rebuild=lambda: build_model(info["architecture"], **info["arguments"]),
+        calibrate=lambda model: _calibrate(model, batches, progression.step),
         console=console,
         history=history,
     )
@@ -193,6 +196,16 @@ def _fit(
         bar.close()
         keeper.close()
     _conclude(console, run, info, progression)
+
+
+def _calibrate(model: keras.Model, batches: SliceBatches, step: int) -> None:
+    """Show a model the batches of the last steps, so that its moving statistics are those of its averaged weights.
+
+    Without it the statistics are those of the weights that were trained, and the network answers nothing for epochs.
+    Izmailov et al. 2018, arXiv:1803.05407, do so after averaging.
+    """
+    for place in range(max(0, step - CALIBRATION_STEPS), step):
+        model(batches[place][0], training=True)
 
 
 def _stream(batches: SliceBatches, progression: Progression) -> Any:

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pandas as pd
 
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_whole
 from brainseg_keras.training.config import TrainingConfig
 
 
@@ -75,21 +75,6 @@ class RunFolder:
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Save a model."""
         write_whole(path, model.save)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside its place and move it there, so that a crash leaves the old one or the new one.
-
-    Args:
-        path: Where the file shall be.
-        write: Called with the path to write to, which has the same ending.
-    """
-    scratch = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        write(scratch)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def random_states(model: keras.Model) -> list[list[int]]:

@@ -1,0 +1,110 @@
+"""The weights that ship, from the data to the files: train, tune on validation patients, score the test patients once.
+
+    python benchmarks/lgg_weights.py --data kaggle_3m -o runs/lgg       # 80 minutes on 2 cores
+    python benchmarks/lgg_weights.py --data kaggle_3m --run runs/lgg/final --ship
+
+The first command trains; the second, for a run that was chosen by its validation score, tunes it, scores the test
+patients, and writes the weights with their JSON into the package and the table of the model card.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from brainseg_keras import TrainingConfig, train
+from brainseg_keras.data import open_source
+from brainseg_keras.inference import Predictor
+from brainseg_keras.reports import evaluate, tune
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "lgg"
+COMMON = {
+    "architecture": "attention_unet",
+    "filters": 16,
+    "batch_size": 16,
+    "epochs": 200,
+    "ema": 0.998,
+    "weight_decay": 1e-4,
+    "rotate": 25.0,
+    "zoom": 0.25,
+    "shift": 0.1,
+    "intensity": 0.4,
+    "noise": 0.05,
+}
+
+
+def fit(data: str, folder: Path) -> None:
+    """Train; best.keras of the run is the epoch with the best Dice per validation patient."""
+    train(TrainingConfig(data=data, size=128, max_minutes=45, **COMMON), output=folder / "final")
+
+
+def ship(data: str, run: Path) -> None:
+    """Tune on validation patients, score the test patients, and write what goes into the package."""
+    source = open_source(data)
+    tuned = tune(Predictor(run), source)
+    predictor = Predictor(run)
+    found = {split: evaluate(predictor, source, split=split, output=run / "evaluation" / split) for split in SPLITS}
+    weights = ROOT / "brainseg_keras" / "weights"
+    weights.mkdir(exist_ok=True)
+    keras.saving.load_model(run / "best.keras", compile=False).save_weights(weights / f"{NAME}.weights.h5")
+    info = json.loads((run / "run.json").read_text())
+    keep = ("architecture", "arguments", "parameters", "channels", "preprocessing", "manifest_sha256", "config")
+    content = {key: info[key] for key in keep}
+    content["config"] = content["config"] | {"data": "kaggle_3m"}
+    content |= {
+        "licence": "CC BY-NC-SA 4.0",
+        "data": "the LGG MRI segmentation set (68 of its patients; see docs/model_card.md)",
+        "postprocessing": tuned.record,
+        "validation": info["validation"],
+        "sha256": hashlib.sha256((weights / f"{NAME}.weights.h5").read_bytes()).hexdigest(),
+    }
+    (weights / f"{NAME}.json").write_text(json.dumps(content, indent=2) + "\n")
+    table = "\n\n".join(f"## {split}\n\n{summary(found[split])}\n\n{patients(found[split])}" for split in SPLITS)
+    (run / "card.md").write_text(table + "\n")
+    print(run / "card.md")
+
+
+SPLITS = ("val", "test")
+
+
+def summary(found) -> str:
+    """Write the means over patients in Markdown."""
+    rows = ["| score | mean | 95 % interval | median | n |", "|---|---:|---|---:|---:|"]
+    for name in ("dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"):
+        s = found.report["patients"][name]
+        rows.append(f"| {name} | {s['mean']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['median']:.3f} | {s['n']} |")
+    return "\n".join(rows)
+
+
+def patients(found) -> str:
+    """Write each patient's scores in Markdown, the worst first."""
+    table: pd.DataFrame = found.per_patient.sort_values("dice")
+    rows = ["| patient | Dice | precision | recall | HD95 | tumour pixels |", "|---|---:|---:|---:|---:|---:|"]
+    for row in table.itertuples():
+        rows.append(
+            f"| {row.patient} | {row.dice:.3f} | {row.precision:.3f} | {row.recall:.3f} | {row.hd95:.1f} | "
+            f"{row.volume_true:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Read the arguments and do what they say."""
+    parser = argparse.ArgumentParser(description="Train and ship the LGG weights.")
+    parser.add_argument("--data", required=True, help="the folder kaggle_3m, or a packed .h5 of it")
+    parser.add_argument("-o", "--output", type=Path, default=Path("tensorboard_logs/lgg"), help="folder of the runs")
+    parser.add_argument("--run", type=Path, help="run to ship; default the one that is trained")
+    parser.add_argument("--ship", action="store_true", help="tune, score the test patients and write the weights")
+    options = parser.parse_args()
+    if options.run is None:
+        fit(options.data, options.output)
+    if options.ship:
+        ship(options.data, options.run or options.output / "final")
+
+
+if __name__ == "__main__":
+    main()

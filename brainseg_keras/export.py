@@ -1,0 +1,174 @@
+"""Trained networks as SavedModel, ONNX or LiteRT, each compared with Keras before it is called done."""
+
+import contextlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainseg_keras.errors import InputError, TrainingError
+from brainseg_keras.inference.networks import load_network
+from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.models.folding import fold_batch_norm
+
+FORMATS = ("savedmodel", "onnx", "litert")
+QUANTIZATIONS = ("dynamic", "int8")
+#: Largest difference of a probability from Keras' that a float32 export may have.
+PARITY = 1e-4
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        path: The file, or the folder of a SavedModel.
+        difference: Largest difference of a probability from Keras'.
+        information: The JSON beside it: preprocessing, postprocessing, channels.
+    """
+
+    path: Path
+    difference: float
+    information: Path
+
+
+def export(
+    model: str | Path | Predictor, output: str | Path, *, format: str = "onnx", quantize: str | None = None
+) -> Exported:
+    """Export a network for use without Keras, in float32 and for any batch size.
+
+    BatchNormalization is folded into the convolutions. Preprocessing stays outside the graph: its parameters stand in
+    a JSON of the same name, which `brainseg predict --model` reads.
+
+    Args:
+        model: Run folder, `.keras` file, shipped name, or a `Predictor` of one.
+        output: File (`.onnx`, `.tflite`) or folder (SavedModel) to write.
+        format: `savedmodel`, `onnx` or `litert`.
+        quantize: For LiteRT: `dynamic` (8-bit weights) or `int8` (also activations, calibrated on noise within the
+            normalised range); None is float32.
+
+    Returns:
+        What was written, with its difference from Keras.
+
+    Raises:
+        InputError: An unknown format, a model without Keras behind it, a file of another ending, or something there.
+        TrainingError: The float32 export answers otherwise than Keras; it is removed again.
+
+    Example:
+        >>> export("no/such/run", "model.onnx")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: ...
+    """
+    path = Path(output)
+    _check(path, format, quantize)
+    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    if predictor.model is None:
+        raise InputError(f"{predictor.name} is an export already. Give the run or the .keras file it came from.")
+    keras_model = fold_batch_norm(predictor.model)
+    sample = _sample(keras_model)
+    # Keras' ONNX export wants a model that has been called.
+    keras_model(sample)
+    write = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _write_litert}[format]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
+        made = Path(scratch) / path.name
+        write(keras_model, made, quantize)
+        expected = np.asarray(predictor.model(sample, training=False), np.float32)
+        difference = float(np.abs(_runner(format, made)(sample) - expected).max())
+        if quantize is None and not difference < PARITY:
+            raise TrainingError(f"The {format} export differs from Keras by {difference:.2g}, more than {PARITY:g}.")
+        shutil.move(made, path)
+    information = path.with_name(path.name + ".json") if format == "savedmodel" else path.with_suffix(".json")
+    content = _information(predictor, format, quantize, difference)
+    information.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return Exported(path, difference, information)
+
+
+def _check(path: Path, format: str, quantize: str | None) -> None:
+    if format not in FORMATS:
+        raise InputError(f"format is one of {', '.join(FORMATS)}. Received: {format!r}.")
+    if quantize is not None and (format != "litert" or quantize not in QUANTIZATIONS):
+        raise InputError(
+            f"quantize is one of {', '.join(QUANTIZATIONS)}, for litert alone. Received: {quantize!r} for {format}."
+        )
+    ending = {"onnx": ".onnx", "litert": ".tflite"}.get(format)
+    if ending and path.suffix != ending:
+        raise InputError(f"A {format} file ends in {ending}. Received: {path}.")
+    if path.exists():
+        raise InputError(f"{path} exists already. Give another -o, or remove it.")
+
+
+def _sample(model: Any) -> np.ndarray:
+    """Make two slices within the normalised range, of the network's size."""
+    height, width, channels = (size or 64 for size in model.input_shape[1:])
+    return np.random.default_rng(0).uniform(0, 2, (2, height, width, channels)).astype(np.float32)
+
+
+def _write_savedmodel(model: Any, path: Path, quantize: str | None) -> None:
+    with _quiet():
+        model.export(path, verbose=False)
+
+
+def _write_onnx(model: Any, path: Path, quantize: str | None) -> None:
+    _require("tf2onnx")
+    with _quiet():
+        model.export(path, format="onnx", verbose=False)
+
+
+def _write_litert(model: Any, path: Path, quantize: str | None) -> None:
+    _require("ai_edge_litert")
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        model.export(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "int8":
+            sample = _sample(model)
+            converter.representative_dataset = lambda: ([sample[i : i + 1]] for i in range(len(sample)))
+        path.write_bytes(converter.convert())
+
+
+def _runner(format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    if format != "savedmodel":
+        return load_network(path).network
+    import tensorflow as tf
+
+    restored = tf.saved_model.load(str(path))
+    # The closure keeps the object alive: its signature alone would not.
+    return lambda batch: restored.serve(batch).numpy()
+
+
+def _information(predictor: Predictor, format: str, quantize: str | None, difference: float) -> dict[str, Any]:
+    keep = ("architecture", "arguments", "licence", "data", "versions", "manifest_sha256")
+    return {
+        "format": format,
+        "quantize": quantize,
+        "difference_from_keras": difference,
+        "channels": list(predictor.channels),
+        "preprocessing": asdict(predictor.preprocessing),
+        "normalisation": "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: "
+        "background is the 1st percentile, tissue the median inside the head",
+        "postprocessing": asdict(predictor.postprocessing),
+    } | {key: predictor.info[key] for key in keep if key in predictor.info}
+
+
+def _require(name: str) -> None:
+    try:
+        __import__(name)
+    except ImportError as error:
+        raise InputError(f"{name} is missing. Install it: pip install 'brainseg_keras[export]'") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep the converters' chatter off the terminal."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

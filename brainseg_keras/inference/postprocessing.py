@@ -1,0 +1,89 @@
+"""From probabilities to a mask: what `brainseg tune` chooses on the validation patients."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainseg_keras.errors import InputError
+from brainseg_keras.evaluation.lesions import largest_component, remove_small_components
+
+FILE = "postprocess.json"
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """How a patient's probabilities become a mask.
+
+    Args:
+        threshold: A pixel is tumour above it.
+        smallest_component: Connected parts of fewer pixels, in 3-D over the patient's slices, are dropped.
+        largest_component: Keep the largest connected part alone, in 3-D.
+        flip: Average the probabilities of each slice and of its mirror image.
+
+    Raises:
+        InputError: A threshold outside (0, 1), or a component of less than no pixels.
+
+    Example:
+        >>> Postprocessing(threshold=0.4)(np.array([[[0.3, 0.5]]])).tolist()
+        [[[False, True]]]
+    """
+
+    threshold: float = 0.5
+    smallest_component: int = 0
+    largest_component: bool = False
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold lies between 0 and 1. Received: {self.threshold}.")
+        if self.smallest_component < 0:
+            raise InputError(f"smallest_component is 0 or more pixels. Received: {self.smallest_component}.")
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Make the mask of one patient.
+
+        Args:
+            probabilities: Array of shape `(slices, height, width)`.
+
+        Returns:
+            Bool array of the same shape.
+        """
+        mask = probabilities > self.threshold
+        if self.largest_component:
+            mask = largest_component(mask)
+        if self.smallest_component > 1:
+            mask = remove_small_components(mask, self.smallest_component)
+        return mask
+
+    @classmethod
+    def read(cls, folder: Path | None, info: dict[str, Any]) -> "Postprocessing":
+        """Read what was chosen for a model.
+
+        Args:
+            folder: Run folder, whose postprocess.json wins; or None.
+            info: run.json or its like, which may hold `postprocessing`.
+
+        Returns:
+            The choice; without one a threshold of 0.5 alone.
+
+        Raises:
+            InputError: A file that is no such choice.
+        """
+        path = folder / FILE if folder else None
+        chosen = info.get("postprocessing", {})
+        try:
+            if path and path.is_file():
+                chosen = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{key: chosen[key] for key in cls.names() if key in chosen})
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is not what brainseg tune writes ({error}). Remove it, or tune again.") from error
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Give the names of the fields."""
+        return tuple(entry.name for entry in dataclasses.fields(cls))

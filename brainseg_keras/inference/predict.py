@@ -1,0 +1,237 @@
+"""predict(): files and folders in, masks, overlays and a summary out."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from brainseg_keras.data.scans import Pixels, Scan, find_scans
+from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_whole
+from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.visualization import PREDICTION, draw_outlines, to_gray
+
+SUMMARY = "summary.csv"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predict` did.
+
+    Args:
+        summary: One row a result: file, tumour_pixels, tumour_ml, largest_diameter, unit, confidence, mask.
+        failures: File or folder, and why it was refused.
+    """
+
+    summary: pd.DataFrame
+    failures: dict[str, str]
+
+
+def predict(
+    inputs: Iterable[str | Path],
+    output: str | Path,
+    *,
+    predictor: Predictor,
+    overlays: bool = True,
+    probabilities: bool = False,
+    progress: Callable[[list[Scan]], Iterable[Scan]] = iter,
+) -> Predictions:
+    """Segment files and folders and write the results.
+
+    For each picture `<name>_mask.png` (0 and 255, or label numbers for several classes) and `<name>_overlay.png`, for
+    each NIfTI volume `<name>_mask.nii.gz` with the affine and header of its file; below `output` as the inputs lie
+    below the folder that was given; and summary.csv. One scan is in memory at a time. A scan that cannot be read is
+    left out and the others go on.
+
+    Args:
+        inputs: Files and folders; see `find_scans`.
+        output: Folder to write to.
+        predictor: The model.
+        overlays: Also write the slice with the mask's outline.
+        probabilities: Also write `<name>_probability.png` (16 bit, 65535 is 1), or `.nii.gz`.
+        progress: Wraps the list of scans, to show how far it is.
+
+    Returns:
+        The summary, and what failed.
+
+    Raises:
+        InputError: Nothing to segment, two results of one name, or no scan that could be read.
+
+    Example:
+        >>> import tempfile
+        >>> from brainseg_keras import res_unet
+        >>> from brainseg_keras.data.phantom import write_phantom
+        >>> root = write_phantom(tempfile.mkdtemp() + "/data", patients=3, slices=8, size=64)
+        >>> predictor = Predictor(res_unet((32, 32, 3), filters=4, depth=2))
+        >>> len(predict([root], tempfile.mkdtemp(), predictor=predictor).summary)
+        24
+    """
+    scans, folder = find_scans(inputs), Path(output)
+    rows: list[dict[str, Any]] = []
+    failures: dict[str, str] = {}
+    remarks: set[str] = set()
+    for scan in progress(scans):
+        try:
+            scan, pixels, faults = _read(scan)
+            images, remark = predictor.arrange(pixels, scan.name)
+        except InputError as error:
+            scan, faults = None, {scan.name: str(error)}
+        for fault in faults.values():
+            _log.warning("Left out: %s", fault)
+        failures |= faults
+        if scan is None:
+            continue
+        if remark:
+            _say_once(remarks, remark, scan.name)
+        maps = predictor.probabilities(images)
+        rows += _write(scan, pixels, maps, predictor.masks(maps), folder, overlays, probabilities)
+    if not rows:
+        raise InputError(f"None of the {len(scans)} inputs could be read; the messages above say why.")
+    summary = pd.DataFrame(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / SUMMARY, lambda path: summary.to_csv(path, index=False))
+    return Predictions(summary, failures)
+
+
+def _read(scan: Scan) -> tuple[Scan, Pixels, dict[str, str]]:
+    try:
+        return scan, scan.read(), {}
+    except InputError:
+        readable, faults = scan.without_unreadable()
+        if readable is None:
+            raise
+        return readable, readable.read(), faults
+
+
+def _say_once(said: set[str], remark: str, name: str) -> None:
+    """Say the same thing of a thousand files once."""
+    what = remark.removeprefix(f"{name}: ")
+    if what not in said:
+        said.add(what)
+        _log.warning("%s", remark)
+
+
+def _write(
+    scan: Scan,
+    pixels: Pixels,
+    maps: np.ndarray,
+    masks: np.ndarray,
+    folder: Path,
+    overlays: bool,
+    probabilities: bool,
+) -> Iterator[dict[str, Any]]:
+    if pixels.frame is not None:
+        return _write_volume(scan, pixels, maps, masks, folder, overlays, probabilities)
+    return _write_pictures(scan, pixels, maps, masks, folder, overlays, probabilities)
+
+
+def _write_pictures(
+    scan: Scan, pixels: Pixels, maps: np.ndarray, masks: np.ndarray, folder: Path, overlays: bool, probabilities: bool
+) -> Iterator[dict[str, Any]]:
+    flat = None if pixels.spacing is None else pixels.spacing[1:]
+    for place, (file, stem) in enumerate(zip(scan.files, scan.outputs, strict=True)):
+        mask, chance = masks[place], maps[place]
+        target = folder / stem
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shown = mask * np.uint8(255) if chance.ndim == 2 else mask
+        written = target.with_name(target.name + "_mask.png")
+        _write_picture(shown, written)
+        if overlays:
+            picture = draw_outlines(to_gray(pixels.images[place]), [(mask, PREDICTION)])
+            _write_picture(picture, target.with_name(target.name + "_overlay.png"))
+        if probabilities:
+            for name, plane in _planes(chance):
+                _write_picture(
+                    np.uint16(np.round(plane * 65535)), target.with_name(f"{target.name}_probability{name}.png")
+                )
+        yield _row(file, written, mask[np.newaxis], chance[np.newaxis], pixels.spacing, flat)
+
+
+def _write_volume(
+    scan: Scan, pixels: Pixels, maps: np.ndarray, masks: np.ndarray, folder: Path, overlays: bool, probabilities: bool
+) -> Iterator[dict[str, Any]]:
+    (stem,) = scan.outputs
+    target = folder / stem
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ending = ".nii" if scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
+    written = target.with_name(f"{target.name}_mask{ending}")
+    write_whole(written, lambda path: pixels.frame.write(masks, path))
+    if probabilities:
+        for name, volume in _planes(maps):
+            file = target.with_name(f"{target.name}_probability{name}{ending}")
+            write_whole(file, lambda path, volume=volume: pixels.frame.write(volume, path))
+    if overlays:
+        place = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
+        picture = draw_outlines(to_gray(pixels.images[place]), [(masks[place], PREDICTION)])
+        _write_picture(picture, target.with_name(f"{target.name}_overlay.png"))
+    yield _row(scan.files[0], written, masks, maps, pixels.spacing, pixels.spacing[1:])
+
+
+def _planes(maps: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Name each class's map; a single one needs no name. The last axis is classes where there are several."""
+    if maps.ndim == 4 or (maps.ndim == 3 and maps.shape[-1] < 16):
+        return [(f"_{label}", maps[..., label]) for label in range(maps.shape[-1])]
+    return [("", maps)]
+
+
+def _write_picture(pixels: np.ndarray, path: Path) -> None:
+    write_whole(path, lambda scratch: Image.fromarray(pixels).save(scratch, "PNG"))
+
+
+def _row(
+    file: Path,
+    written: Path,
+    masks: np.ndarray,
+    maps: np.ndarray,
+    spacing: tuple[float, float, float] | None,
+    flat: tuple[float, float] | None,
+) -> dict[str, Any]:
+    tumour = masks > 0
+    pixels = int(tumour.sum())
+    chance = maps if maps.ndim == 3 else 1 - maps[..., 0]
+    return {
+        "file": str(file),
+        "tumour_pixels": pixels,
+        "tumour_ml": None if spacing is None else pixels * math.prod(spacing) / 1000,
+        "largest_diameter": max(largest_diameter(mask, flat) for mask in tumour),
+        "unit": "pixels" if spacing is None else "mm",
+        # Of what was said: mean probability of the marked pixels; with none, 1 minus the largest probability.
+        "confidence": float(chance[tumour].mean() if pixels else 1 - chance.max()),
+        "mask": str(written),
+    }
+
+
+def largest_diameter(mask: np.ndarray, spacing: tuple[float, float] | None = None) -> float:
+    """Measure the longest line between two pixels of a slice's mask, edge to edge along it.
+
+    Args:
+        mask: Array of shape `(height, width)`.
+        spacing: Millimetres between rows and columns; None gives pixels.
+
+    Returns:
+        Length, 0 for an empty mask.
+
+    Example:
+        >>> largest_diameter(np.ones((1, 3), bool), (1.0, 2.0))
+        6.0
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return 0.0
+    steps = np.array((1.0, 1.0) if spacing is None else spacing)
+    hull = cv2.convexHull(np.stack([rows, columns], axis=-1).astype(np.int32))[:, 0] * steps
+    gaps = hull[:, np.newaxis] - hull[np.newaxis]
+    lengths = np.linalg.norm(gaps, axis=-1)
+    first, second = np.unravel_index(lengths.argmax(), lengths.shape)
+    direction = np.abs(gaps[first, second])
+    # From centre to centre, and half a pixel at each end.
+    half = steps.min() if not direction.any() else float(direction @ steps / direction.sum())
+    return float(lengths[first, second] + half)

@@ -1,0 +1,165 @@
+"""Predictor: a trained network with its preprocessing and its postprocessing, on any scan."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainseg_keras.data.lgg import CHANNELS
+from brainseg_keras.data.modalities import arrange_channels
+from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
+from brainseg_keras.data.scans import Pixels, Scan, find_scans
+from brainseg_keras.errors import InputError
+from brainseg_keras.inference.networks import Network, TrainedNetwork, load_network
+from brainseg_keras.inference.postprocessing import Postprocessing
+
+DEFAULT_MODEL = "lgg"
+
+
+class Predictor:
+    """Segments scans as the network's validation patients were segmented.
+
+    Args:
+        model: Run folder, model file, shipped name, or a `keras.Model`.
+        postprocessing: How probabilities become masks; default what was tuned for the model, else a threshold of 0.5.
+        preprocessing: Size and filters; default as the model was trained.
+        channels: Names of the network's sequences; default as it was trained, or the LGG set's three.
+        batch_size: Slices in one step of the network; every result is the same whatever it is.
+
+    Raises:
+        InputError: No such model, or one whose input is not square.
+
+    Example:
+        >>> from brainseg_keras import res_unet
+        >>> predictor = Predictor(res_unet((32, 32, 3), filters=4, depth=2))
+        >>> predictor.probabilities(np.random.default_rng(0).random((2, 40, 50, 3))).shape
+        (2, 40, 50)
+    """
+
+    def __init__(
+        self,
+        model: Any = DEFAULT_MODEL,
+        *,
+        postprocessing: Postprocessing | None = None,
+        preprocessing: Preprocessing | None = None,
+        channels: Sequence[str] | None = None,
+        batch_size: int = 16,
+    ):
+        trained = load_network(model) if isinstance(model, str | Path) else _wrap(model)
+        self.info = trained.info
+        self.folder = trained.folder
+        self.name = trained.name
+        #: The Keras model, where there is one.
+        self.model = trained.model
+        self._network = trained.network
+        self.preprocessing = preprocessing or _preprocessing(trained)
+        self.postprocessing = postprocessing or Postprocessing.read(trained.folder, trained.info)
+        self.channels = tuple(channels or self.info.get("channels") or _channel_names(trained.input_shape[-1]))
+        self._batch_size = batch_size
+        if len(self.channels) != trained.input_shape[-1]:
+            raise InputError(
+                f"{self.name} takes {trained.input_shape[-1]} channels. Received {len(self.channels)} names: "
+                f"{', '.join(self.channels)}."
+            )
+
+    def probabilities(self, images: np.ndarray, intensity: np.ndarray | None = None) -> np.ndarray:
+        """Predict the slices of one patient.
+
+        Args:
+            images: Array of shape `(slices, height, width, channels)`, as stored, the network's channels.
+            intensity: Background and tissue levels `(channels, 2)`; default measured over these slices.
+
+        Returns:
+            Probability of tumour, `(slices, height, width)`, float32, at the images' own resolution; with several
+            classes `(slices, height, width, classes)`.
+        """
+        if intensity is None:
+            intensity = intensity_range(images)
+        inputs, intensity = self.preprocessing.volume(images, intensity)
+        outputs = self._run(inputs, intensity)
+        if self.postprocessing.flip:
+            outputs = (outputs + self._run(inputs[:, :, ::-1], intensity)[:, :, ::-1]) / 2
+        shape = images.shape[1:3]
+        if outputs.shape[-1] == 1:
+            return self.preprocessing.restore(outputs[..., 0], shape)
+        return np.stack([self.preprocessing.restore(plane, shape) for plane in np.moveaxis(outputs, -1, 0)], axis=-1)
+
+    def masks(self, probabilities: np.ndarray) -> np.ndarray:
+        """Make the masks of one patient from its probabilities.
+
+        Args:
+            probabilities: As `probabilities` gives them.
+
+        Returns:
+            `(slices, height, width)`, uint8: 1 where there is tumour; with several classes the label of the likeliest.
+        """
+        if probabilities.ndim == 4:
+            return probabilities.argmax(axis=-1).astype(np.uint8)
+        return self.postprocessing(probabilities).astype(np.uint8)
+
+    def arrange(self, pixels: Pixels, name: str) -> tuple[np.ndarray, str | None]:
+        """Bring a scan's channels to the network's.
+
+        Args:
+            pixels: What stands in its files.
+            name: Named in messages.
+
+        Returns:
+            Array with the network's channels, and a remark on what was filled in, or None.
+        """
+        return arrange_channels(pixels.images, pixels.channels, self.channels, name)
+
+    def __call__(self, scan: str | Path | Scan) -> np.ndarray:
+        """Segment one file, one patient's folder or one volume.
+
+        Args:
+            scan: Its path, or what `find_scans` found.
+
+        Returns:
+            Mask `(slices, height, width)`, uint8.
+
+        Raises:
+            InputError: A path that holds several scans, or a scan that cannot be read.
+        """
+        if not isinstance(scan, Scan):
+            found = find_scans([scan])
+            if len(found) != 1:
+                raise InputError(f"{scan} holds {len(found)} scans. Give one, or use brainseg predict.")
+            scan = found[0]
+        images, _ = self.arrange(scan.read(), scan.name)
+        return self.masks(self.probabilities(images))
+
+    def _run(self, inputs: np.ndarray, intensity: np.ndarray) -> np.ndarray:
+        outputs = None
+        for start in range(0, len(inputs), self._batch_size):
+            part = normalise(inputs[start : start + self._batch_size], intensity)
+            # One shape for every call: another one would be compiled anew.
+            batch = aligned_empty((self._batch_size, *part.shape[1:]))
+            batch[: len(part)], batch[len(part) :] = part, 0
+            result = self._network(batch)[: len(part)]
+            if outputs is None:
+                outputs = np.empty((len(inputs), *result.shape[1:]), np.float32)
+            outputs[start : start + len(part)] = result
+        return outputs
+
+
+def _wrap(model: Any) -> TrainedNetwork:
+    network: Network = lambda batch: np.asarray(model.predict_on_batch(batch), np.float32)  # noqa: E731
+    return TrainedNetwork(network, model, {}, None, model.input_shape[1:], model.name)
+
+
+def _preprocessing(trained: TrainedNetwork) -> Preprocessing:
+    stored = trained.info.get("preprocessing")
+    if stored:
+        return Preprocessing(**stored)
+    height, width, _ = trained.input_shape
+    if height != width:
+        raise InputError(f"{trained.name} takes {height} x {width} pixels. Expected a square, or sizes left open.")
+    return Preprocessing(size=height or 256)
+
+
+def _channel_names(count: int) -> tuple[str, ...]:
+    if count == 1:
+        return ("FLAIR",)
+    return CHANNELS if count == len(CHANNELS) else tuple(f"channel {number + 1}" for number in range(count))

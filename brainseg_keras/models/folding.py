@@ -1,0 +1,92 @@
+"""BatchNormalization folded into the convolutions before it: the same answers, at prediction, in half the time."""
+
+import keras
+import numpy as np
+
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose)
+
+
+def fold_batch_norm(model: keras.Model) -> keras.Model:
+    """Copy a network for prediction, with every BatchNormalization that follows a convolution folded into it.
+
+    A normalization stays where it cannot be folded: where its convolution also feeds something else, or one
+    convolution feeds several normalizations (recurrent blocks with `norm_per_step`).
+
+    Args:
+        model: Functional model of stock layers; it is left as it is.
+
+    Returns:
+        A float32 copy, not compiled, with the same layer names; a folded normalization is an `Identity`.
+
+    Example:
+        >>> from brainseg_keras import res_unet
+        >>> model = res_unet((32, 32, 3), filters=4, depth=2)
+        >>> fold_batch_norm(model).count_params() < model.count_params()
+        True
+    """
+    pairs = _foldable(model)
+    folded = {norm.name for norm in pairs.values()}
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if layer.name in folded:
+            return keras.layers.Identity(name=layer.name, dtype="float32")
+        changes = {"dtype": "float32"} | ({"use_bias": True} if layer.name in pairs else {})
+        return layer.__class__.from_config(layer.get_config() | changes)
+
+    def call(layer: keras.layers.Layer, *args, **kwargs):
+        # A normalization is called with a mask, of which Identity knows nothing.
+        return layer(*args) if layer.name in folded else layer(*args, **kwargs)
+
+    twin = keras.models.clone_model(model, clone_function=copy, call_function=call)
+    for layer in model.layers:
+        if layer.name in folded or not layer.weights:
+            continue
+        weights = layer.get_weights()
+        if layer.name in pairs:
+            weights = _scaled(layer, weights, pairs[layer.name])
+        twin.get_layer(layer.name).set_weights(weights)
+    twin.trainable = False
+    return twin
+
+
+def _foldable(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Name each convolution whose every call feeds one normalization, and nothing else; with that normalization."""
+    consumers: dict[str, list[tuple[keras.layers.Layer, int]]] = {}
+    inside = {layer.name for layer in model.layers}
+    for layer in model.layers:
+        for node in layer._inbound_nodes:
+            for parent in node.parent_nodes:
+                if parent.operation.name in inside:
+                    consumers.setdefault(parent.operation.name, []).append((layer, id(node)))
+    outputs = {tensor._keras_history.operation.name for tensor in model.outputs}
+    pairs = {}
+    for layer in model.layers:
+        if not isinstance(layer, _CONVOLUTIONS) or layer.name in outputs:
+            continue
+        if layer.activation is not keras.activations.linear:
+            continue
+        followers = {follower.name: follower for follower, _ in consumers.get(layer.name, [])}
+        if len(followers) != 1:
+            continue
+        norm = next(iter(followers.values()))
+        fed_by_others = any(
+            parent.operation.name != layer.name for node in norm._inbound_nodes for parent in node.parent_nodes
+        )
+        if isinstance(norm, keras.layers.BatchNormalization) and not fed_by_others:
+            pairs[layer.name] = norm
+    return pairs
+
+
+def _scaled(
+    layer: keras.layers.Layer, weights: list[np.ndarray], norm: keras.layers.BatchNormalization
+) -> list[np.ndarray]:
+    mean, variance = (np.asarray(value, np.float64) for value in (norm.moving_mean, norm.moving_variance))
+    gamma = np.asarray(norm.gamma, np.float64) if norm.scale else 1.0
+    beta = np.asarray(norm.beta, np.float64) if norm.center else 0.0
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    *kernels, last = weights if layer.use_bias else [*weights, 0.0]
+    # A transposed kernel is (height, width, out, in); of a separable one the pointwise kernel comes last.
+    shape = (-1, 1) if isinstance(layer, keras.layers.Conv2DTranspose) else (-1,)
+    kernels[-1] = (kernels[-1] * factor.reshape(shape)).astype(np.float32)
+    bias = ((last - mean) * factor + beta).astype(np.float32)
+    return [*kernels, bias]

@@ -1,0 +1,242 @@
+"""evaluate(): a trained network against the truth, whole patients, one at a time."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainseg_keras.data.volumes import Volume, VolumeSource, select_patients
+from brainseg_keras.errors import InputError
+from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
+from brainseg_keras.evaluation.patient import OVERLAP
+from brainseg_keras.files import write_whole
+from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.reports.curves import ProbabilityHistogram
+from brainseg_keras.reports.page import write_page
+
+#: Scores over which means are taken, in the order of the tables.
+SCORES = (
+    *OVERLAP,
+    "hd95",
+    "average_surface_distance",
+    "surface_dice",
+    "lesion_recall",
+    "lesion_precision",
+    "volume_error",
+)
+
+
+@dataclass
+class Evaluation:
+    """What was found.
+
+    Args:
+        report: Content of report.json.
+        per_patient: One row a patient.
+        per_slice: One row a slice.
+        histogram: Probabilities of tumour and of other pixels, from which the curves are drawn.
+        pictures: For the best and the worst patients: image, truth and answer of the slice with most tumour.
+    """
+
+    report: dict[str, Any]
+    per_patient: pd.DataFrame
+    per_slice: pd.DataFrame
+    histogram: "ProbabilityHistogram"
+    pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+
+def evaluate(
+    predictor: Predictor,
+    source: VolumeSource,
+    *,
+    split: str = "test",
+    output: str | Path | None = None,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = 2.0,
+    progress: Callable[[list[str]], Iterable[str]] = iter,
+) -> Evaluation:
+    """Score a network on whole patients; memory holds one patient at a time.
+
+    Args:
+        predictor: The network with what was chosen for it.
+        source: Patients with their masks, as `open_source` gives them.
+        split: `train`, `val`, `test` or `all`.
+        output: Folder for report.json, per_patient.csv, per_slice.csv, report.html; None writes nothing.
+        spacing: Millimetres between slices, rows and columns; None where unknown: distances are in pixels then.
+        tolerance: Of surface Dice, in mm, or in pixels without spacing.
+        progress: Wraps the list of patients, to show how far it is.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        InputError: No patient in the split, or channels that the network does not take.
+
+    Example:
+        >>> from brainseg_keras import res_unet
+        >>> from brainseg_keras.data import open_source
+        >>> found = evaluate(Predictor(res_unet((32, 32, 3), filters=4, depth=2)), open_source("phantom"))
+        >>> found.report["patients"]["dice"]["n"]
+        3
+    """
+    patient_rows, slice_rows = [], []
+    histogram = ProbabilityHistogram()
+    pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    for patient in progress(select_patients(source, split)):
+        volume = source.volume(patient)
+        if volume.images.shape[-1] != len(predictor.channels):
+            raise InputError(
+                f"Patient {patient} has {volume.images.shape[-1]} channels. {predictor.name} takes "
+                f"{len(predictor.channels)}: {', '.join(predictor.channels)}."
+            )
+        probabilities = predictor.probabilities(volume.images, volume.intensity)
+        truth, answer = volume.masks > 0, predictor.masks(probabilities) > 0
+        patient_rows.append(
+            {"patient": patient, "slices": len(truth)}
+            | score_patient(truth, answer, spacing=spacing, tolerance=tolerance)
+        )
+        slice_rows += [
+            {"patient": patient, "slice": number} | row
+            for number, row in zip(volume.slices, score_slices(truth, answer), strict=True)
+        ]
+        histogram.add(truth, probabilities)
+        pictures[patient] = _picture(volume, truth, answer)
+        pictures = _keep_extremes(pictures, patient_rows)
+    per_patient, per_slice = pd.DataFrame(patient_rows), pd.DataFrame(slice_rows)
+    report = _report(predictor, per_patient, per_slice, histogram, split, spacing, tolerance)
+    evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures)
+    if output is not None:
+        _write(evaluation, Path(output))
+    return evaluation
+
+
+def _picture(volume: Volume, truth: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    place = int((truth | answer).sum(axis=(1, 2)).argmax())
+    return volume.images[place], truth[place], answer[place]
+
+
+def _keep_extremes(pictures: dict, rows: list[dict], each: int = 3) -> dict:
+    """Keep the best and the worst patients only, so that memory does not grow with the data."""
+    order = sorted(rows, key=lambda row: row["dice"])
+    wanted = {row["patient"] for row in (*order[:each], *order[-each:])}
+    return {patient: picture for patient, picture in pictures.items() if patient in wanted}
+
+
+def _report(
+    predictor: Predictor,
+    per_patient: pd.DataFrame,
+    per_slice: pd.DataFrame,
+    histogram: "ProbabilityHistogram",
+    split: str,
+    spacing: Sequence[float] | None,
+    tolerance: float,
+) -> dict[str, Any]:
+    pooled = Counts(*(int(per_patient[name].sum()) for name in ("tp", "fp", "fn", "tn")))
+    has_tumour = (per_slice.tp + per_slice.fn > 0).to_numpy()
+    marked = (per_slice.tp + per_slice.fp > 0).to_numpy()
+    chosen = dataclasses.asdict(predictor.postprocessing)
+    where = "validation patients (brainseg tune)" if _tuned(predictor) else "default, not tuned"
+    return {
+        "model": predictor.name,
+        "split": split,
+        "role": _role(predictor, split),
+        "postprocessing": chosen | {"chosen_on": where},
+        "unit": "mm" if spacing is not None else "pixels",
+        "spacing": None if spacing is None else [float(step) for step in spacing],
+        "surface_dice_tolerance": tolerance,
+        "empty_rule": "0/0 is 1 if nothing is wrong; a missed or invented tumour costs the volume's diagonal",
+        "patients": {name: dataclasses.asdict(summarise(per_patient[name])) for name in SCORES},
+        "all_background": _all_background(per_patient, per_slice),
+        "pooled_pixels": {name: float(score(pooled)) for name, score in OVERLAP.items()}
+        | {"patients": len(per_patient), "pixels": int(sum(pooled))},
+        "slices": mean_over_slices(per_slice.dice, ~has_tumour & ~marked),
+        "confusion": {
+            "pixels": _confusion(*pooled),
+            "slices": _confusion(
+                int((has_tumour & marked).sum()),
+                int((~has_tumour & marked).sum()),
+                int((has_tumour & ~marked).sum()),
+                int((~has_tumour & ~marked).sum()),
+            ),
+        },
+        "classification_report": {
+            "pixels": _classification_report(*pooled),
+            "slices": _classification_report_of(has_tumour, marked),
+        },
+        "average_precision": histogram.average_precision(),
+        "expected_calibration_error": histogram.calibration_error(),
+    }
+
+
+def _tuned(predictor: Predictor) -> bool:
+    from brainseg_keras.inference.postprocessing import FILE
+
+    in_run = predictor.folder is not None and (predictor.folder / FILE).is_file()
+    return in_run or bool(predictor.info.get("postprocessing"))
+
+
+def _role(predictor: Predictor, split: str) -> str:
+    """Say what these patients had to do with the model: the first thing that a reviewer asks."""
+    return {
+        "train": "training, the network has seen these patients",
+        "val": "validation, chose the checkpoint" + (" and the postprocessing" if _tuned(predictor) else ""),
+        "test": "test, chose nothing",
+    }.get(split, "mixed: training, validation and test patients together")
+
+
+def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[str, Any]:
+    """Score the answer that marks nothing: what any figure has to be read against."""
+    tumour = per_patient.tp + per_patient.fn
+    total = tumour + per_patient.fp + per_patient.tn
+    patients = {
+        "dice": summarise((tumour == 0).astype(float)),
+        "recall": summarise((tumour == 0).astype(float)),
+        "pixel_accuracy": summarise((total - tumour) / total),
+    }
+    empty = (per_slice.tp + per_slice.fn == 0).to_numpy()
+    return {
+        "patients": {name: dataclasses.asdict(summary) for name, summary in patients.items()},
+        "slices": mean_over_slices(empty.astype(float), empty),
+    }
+
+
+def _confusion(tp: int, fp: int, fn: int, tn: int) -> dict[str, int]:
+    return {"tp": int(tp), "fp": int(fp), "fn": int(fn), "tn": int(tn)}
+
+
+def _classification_report(tp: int, fp: int, fn: int, tn: int) -> dict[str, Any]:
+    """scikit-learn's report of counts: four weighted samples instead of millions of pixels."""
+    from sklearn.metrics import classification_report
+
+    return classification_report(
+        [1, 0, 1, 0],
+        [1, 1, 0, 0],
+        sample_weight=[tp, fp, fn, tn],
+        labels=[0, 1],
+        target_names=["background", "tumour"],
+        output_dict=True,
+        zero_division=0,
+    )
+
+
+def _classification_report_of(truth: np.ndarray, answer: np.ndarray) -> dict[str, Any]:
+    from sklearn.metrics import classification_report
+
+    return classification_report(
+        truth, answer, labels=[False, True], target_names=["none", "tumour"], output_dict=True, zero_division=0
+    )
+
+
+def _write(evaluation: Evaluation, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(evaluation.report, indent=2) + "\n"
+    write_whole(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+    for name in ("per_patient", "per_slice"):
+        table = getattr(evaluation, name)
+        write_whole(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
+    write_whole(folder / "report.html", lambda path: write_page(evaluation, path))

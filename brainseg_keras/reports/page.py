@@ -1,0 +1,184 @@
+"""The report as one HTML page with its pictures inside it."""
+
+import base64
+import html
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from brainseg_keras.visualization import (
+    PREDICTION,
+    TRUTH,
+    draw_outlines,
+    plot_calibration,
+    plot_dice_against_volume,
+    plot_precision_recall,
+    to_gray,
+)
+
+if TYPE_CHECKING:
+    from brainseg_keras.reports.evaluate import Evaluation
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #888; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } figcaption { font-size: .85rem; }
+img { max-width: 100%; } .pictures img { width: 17rem; } .note { color: #555; }
+@media print { body { max-width: none; margin: 0; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
+"""
+
+
+def write_page(evaluation: "Evaluation", path: Path) -> None:
+    """Write the page.
+
+    Args:
+        evaluation: What was found.
+        path: HTML file.
+    """
+    report = evaluation.report
+    title = f"{Path(report['model']).name}: {report['split']} patients"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(_headline(report))}</p>",
+        f'<p class="note">{html.escape(_rules(report))}</p>',
+        "<h2>Over patients</h2>",
+        _table(_patients_table(report)),
+        "<h2>Slices, under each rule for empty ones</h2>",
+        _table(_slices_table(report)),
+        "<h2>Pooled over all pixels</h2>",
+        _table(_pooled_table(report)),
+        "<h2>Confusion</h2>",
+        _table(pd.DataFrame(report["confusion"]).T.rename_axis("counted by")),
+        "<h2>Classification report, by pixel and by slice</h2>",
+        *(_table(_classification(report, by)) for by in ("pixels", "slices")),
+        "<h2>Curves</h2>",
+        *_curves(evaluation),
+        "<h2>The worst and the best patients</h2>",
+        '<p class="note">The slice with most tumour; green: truth, red: answer.</p>',
+        _gallery(evaluation),
+        "<h2>Each patient</h2>",
+        _table(_each_patient(evaluation.per_patient)),
+    ]
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body>{''.join(parts)}</body></html>"
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _headline(report: dict[str, Any]) -> str:
+    dice = report["patients"]["dice"]
+    return (
+        f"Dice per patient {dice['mean']:.3f} (95 % interval {dice['low']:.3f} to {dice['high']:.3f}), median "
+        f"{dice['median']:.3f}, n = {dice['n']}. Role of these patients: {report['role']}."
+    )
+
+
+def _rules(report: dict[str, Any]) -> str:
+    chosen = report["postprocessing"]
+    largest, flip = ("yes" if chosen[name] else "no" for name in ("largest_component", "flip"))
+    return (
+        f"Threshold {chosen['threshold']:g}, smallest component {chosen['smallest_component']} pixels, largest "
+        f"component alone: {largest}, flip averaging: {flip}; chosen on: {chosen['chosen_on']}. Distances in "
+        f"{report['unit']}, surface Dice at {report['surface_dice_tolerance']:g}. Rule for empty masks: "
+        f"{report['empty_rule']}. Intervals: bootstrap over patients."
+    )
+
+
+def _patients_table(report: dict[str, Any]) -> pd.DataFrame:
+    rows = pd.DataFrame(report["patients"]).T
+    rows["95 % interval"] = [f"{low:.3f} to {high:.3f}" for low, high in zip(rows.low, rows.high, strict=True)]
+    nothing = report["all_background"]["patients"]
+    rows["all background"] = [f"{nothing[name]['mean']:.3f}" if name in nothing else "" for name in rows.index]
+    rows["n"] = rows.n.astype(int).astype(str)
+    return rows.drop(columns=["low", "high"]).rename_axis("score")
+
+
+def _slices_table(report: dict[str, Any]) -> pd.DataFrame:
+    nothing = report["all_background"]["slices"]
+    rows = [
+        {
+            "rule": rule.replace("_", " "),
+            "mean Dice": mean["mean"],
+            "n": str(mean["n"]),
+            "all background": nothing[rule]["mean"],
+        }
+        for rule, mean in report["slices"].items()
+    ]
+    return pd.DataFrame(rows).set_index("rule")
+
+
+def _pooled_table(report: dict[str, Any]) -> pd.DataFrame:
+    pooled = {key: value for key, value in report["pooled_pixels"].items() if key not in ("patients", "pixels")}
+    pooled["average precision"] = report["average_precision"]
+    pooled["expected calibration error"] = report["expected_calibration_error"]
+    counts = f"{report['pooled_pixels']['pixels']:,} pixels of {report['pooled_pixels']['patients']} patients"
+    return pd.DataFrame({counts: pooled}).rename_axis("score")
+
+
+def _classification(report: dict[str, Any], by: str) -> pd.DataFrame:
+    rows = {name: row for name, row in report["classification_report"][by].items() if isinstance(row, dict)}
+    table = pd.DataFrame(rows).T.rename_axis(by)
+    return table.assign(support=table.support.astype(int).astype(str))
+
+
+def _each_patient(table: pd.DataFrame) -> pd.DataFrame:
+    columns = ["dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"]
+    columns += ["lesions", "lesions_found", "lesions_invented", "volume_true", "volume_pred"]
+    return table.sort_values("dice").set_index("patient")[columns]
+
+
+def _table(table: pd.DataFrame) -> str:
+    text = table.reset_index().to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3f}")
+    return f'<div class="wide">{text}</div>'
+
+
+def _curves(evaluation: "Evaluation") -> list[str]:
+    precision, recall = evaluation.histogram.precision_recall()
+    drawings = [
+        ("Precision and recall over thresholds, pixels pooled", lambda f: plot_precision_recall(precision, recall, f)),
+        ("Calibration, pixels pooled", lambda f: plot_calibration(*evaluation.histogram.calibration(), f)),
+        ("Dice against tumour volume", lambda f: _against_volume(evaluation, f)),
+    ]
+    figures = []
+    for caption, draw in drawings:
+        buffer = io.BytesIO()
+        draw(buffer)
+        figures.append(_figure(buffer.getvalue(), caption))
+    return [f'<div class="pictures">{"".join(figures)}</div>']
+
+
+def _against_volume(evaluation: "Evaluation", file: io.BytesIO) -> None:
+    unit = "ml" if evaluation.report["unit"] == "mm" else "pixels"
+    table = evaluation.per_patient
+    plot_dice_against_volume(table.volume_true, table.dice, file, unit=unit)
+
+
+def _gallery(evaluation: "Evaluation") -> str:
+    order = evaluation.per_patient.sort_values("dice")
+    figures = []
+    for row in order[order.patient.isin(list(evaluation.pictures))].itertuples():
+        image, truth, answer = evaluation.pictures[row.patient]
+        picture = draw_outlines(to_gray(image), [(truth, TRUTH), (answer, PREDICTION)])
+        figures.append(_figure(_png(picture), f"{row.patient}: Dice {row.dice:.3f}"))
+    return f'<div class="pictures">{"".join(figures)}</div>'
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _figure(png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode()
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'

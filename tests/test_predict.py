@@ -1,0 +1,459 @@
+"""Masks from any image: every kind of file, sizes that come back, patients, batches, and what is refused."""
+
+import json
+import re
+
+import cv2
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from commands import brainseg
+from PIL import Image
+from scans import CHANNELS, brightness_model, dicom_file, disc, nifti_file, overlap, slice_of
+
+from brainseg_keras.data.modalities import arrange_channels, split_modality
+from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.scans import find_scans
+from brainseg_keras.errors import InputError
+from brainseg_keras.inference import Postprocessing, Predictor, predict
+from brainseg_keras.inference.predict import largest_diameter
+
+GRAY, COLOUR = slice_of(), np.repeat(slice_of()[..., None], 3, axis=-1)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
+
+
+def alpha(pixels):
+    return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+
+
+def palette(pixels):
+    return Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE)
+
+
+#: Name of the file and how it is written.
+PICTURES = {
+    "gray.png": lambda path: Image.fromarray(GRAY).save(path),
+    "colour.png": lambda path: Image.fromarray(COLOUR).save(path),
+    "alpha.png": lambda path: Image.fromarray(alpha(COLOUR)).save(path),
+    "gray_alpha.png": lambda path: Image.fromarray(alpha(GRAY), "LA").save(path),
+    "palette.png": lambda path: palette(COLOUR).save(path),
+    "sixteen.png": lambda path: Image.fromarray(GRAY.astype(np.uint16) * 200).save(path),
+    "sixteen.tif": lambda path: Image.fromarray(GRAY.astype(np.uint16) * 200).save(path),
+    "float.tif": lambda path: Image.fromarray(GRAY.astype(np.float32) / 7).save(path),
+    "colour.jpg": lambda path: Image.fromarray(COLOUR).save(path, quality=95),
+    "gray.jpeg": lambda path: Image.fromarray(GRAY).save(path, quality=95),
+    "colour.tiff": lambda path: Image.fromarray(COLOUR).save(path, compression="tiff_lzw"),
+    "gray.bmp": lambda path: Image.fromarray(GRAY).save(path),
+    "UPPER.PNG": lambda path: Image.fromarray(GRAY).save(path, "PNG"),
+    "two.dots.png": lambda path: Image.fromarray(GRAY).save(path),
+    "slice.dcm": lambda path: dicom_file(path, GRAY),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_each_kind_of_picture(name, predictor, tmp_path):
+    file = tmp_path / name
+    PICTURES[name](file)
+    done = predict([file], tmp_path / "out", predictor=predictor)
+    mask = np.array(Image.open(tmp_path / "out" / f"{file.stem}_mask.png"))
+    assert mask.shape == GRAY.shape
+    assert set(np.unique(mask)) == {0, 255}
+    assert overlap(mask > 0, disc()) > 0.9
+    overlay = np.array(Image.open(tmp_path / "out" / f"{file.stem}_overlay.png"))
+    assert (overlay == (255, 70, 60)).all(axis=-1).any()
+    row = done.summary.iloc[0]
+    assert row.file == str(file)
+    assert row.tumour_pixels == (mask > 0).sum()
+    # The DICOM file says 0.8 mm between rows, where the others speak of pixels.
+    assert row.largest_diameter == pytest.approx(2 * 14 * (0.8 if name.endswith("dcm") else 1), abs=3)
+    assert row.confidence > 0.9
+    assert not done.failures
+
+
+@pytest.mark.parametrize("shape", [(250, 333), (512, 512), (16, 16), (17, 300), (300, 17), (64, 64)])
+def test_sizes_come_back(shape, predictor, tmp_path):
+    height, width = shape
+    truth = disc(shape, radius=min(shape) / 4)
+    Image.fromarray(slice_of(shape, truth)).save(tmp_path / "slice.png")
+    predict([tmp_path / "slice.png"], tmp_path / "out", predictor=predictor, probabilities=True)
+    mask = np.array(Image.open(tmp_path / "out" / "slice_mask.png"))
+    chance = np.array(Image.open(tmp_path / "out" / "slice_probability.png"))
+    assert mask.shape == chance.shape == (height, width)
+    assert chance.dtype == np.uint16
+    np.testing.assert_array_equal(mask > 0, chance > 0.5 * 65535)
+    if min(shape) > 64:
+        assert overlap(mask > 0, truth) > 0.93
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "PIR", "SRA", "ALI"])
+def test_nifti_comes_back_in_its_own_array(axes, ending, predictor, tmp_path):
+    import nibabel
+
+    file, truth = nifti_file(tmp_path / f"scan{ending}", axes)
+    done = predict([file], tmp_path / "out", predictor=predictor, probabilities=True)
+    source, mask = nibabel.load(file), nibabel.load(tmp_path / "out" / f"scan_mask{ending}")
+    np.testing.assert_array_equal(mask.affine, source.affine)
+    header, expected = dict(mask.header), dict(source.header)
+    changed = {"datatype", "bitpix", "scl_slope", "scl_inter", "cal_max", "cal_min"}
+    for key in header.keys() - changed:
+        np.testing.assert_array_equal(header[key], expected[key], err_msg=key)
+    answer = np.asarray(mask.dataobj)
+    assert answer.dtype == np.uint8
+    assert answer.shape == source.shape
+    assert overlap(answer > 0, truth) > 0.9
+    chance = nibabel.load(tmp_path / "out" / f"scan_probability{ending}").get_fdata()
+    np.testing.assert_array_equal(chance > 0.5, answer > 0)
+    row = done.summary.iloc[0]
+    assert row.unit == "mm"
+    assert row.tumour_ml == pytest.approx((answer > 0).sum() * np.prod((1.0, 2.0, 4.0)) / 1000)
+
+
+def test_nifti_scaling_and_four_axes_are_read(tmp_path):
+    import nibabel
+
+    values = np.random.default_rng(0).integers(0, 200, (20, 24, 3, 3), dtype=np.int16)
+    image = nibabel.Nifti1Image(values, np.diag([1, 1, 4, 1]))
+    image.header.set_slope_inter(0.5, 10)
+    nibabel.save(image, tmp_path / "four.nii")
+    stored = nibabel.load(tmp_path / "four.nii").get_fdata()
+    (scan,) = find_scans([tmp_path / "four.nii"])
+    pixels = scan.read()
+    assert pixels.images.shape == (3, 24, 20, 3)
+    # Shown from anterior to posterior and from right to left: both axes of a RAS file run backwards.
+    np.testing.assert_allclose(pixels.images, stored[::-1, ::-1].transpose(2, 1, 0, 3), rtol=1e-6)
+
+
+def test_sequences_of_one_patient_are_joined_by_name(tmp_path):
+    """A network of T1ce alone must find what only the T1ce file shows."""
+    for number, name in enumerate(["BraTS_001_flair", "BraTS_001_t1", "BraTS_001_t1ce", "BraTS_001_t2"]):
+        nifti_file(tmp_path / "case" / f"{name}.nii.gz", "LPS", centre=10 + 4 * number)
+    for name in ("BraTS_001_seg", "brainmask"):
+        nifti_file(tmp_path / "case" / f"{name}.nii.gz", "LPS")
+    network = Predictor(brightness_model(weights=(1, 0)), preprocessing=Preprocessing(32), channels=("T1ce", "FLAIR"))
+    done = predict([tmp_path / "case"], tmp_path / "out", predictor=network)
+    assert [row.file.endswith("flair.nii.gz") for row in done.summary.itertuples()] == [True]
+    import nibabel
+
+    answer = np.asarray(nibabel.load(tmp_path / "out" / "BraTS_001_mask.nii.gz").dataobj)
+    assert np.argwhere(answer)[:, 0].mean() == pytest.approx(10 + 4 * 2, abs=0.6)
+
+
+def test_brats_slices_are_mapped_by_sequence(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    for number in (2, 10):
+        image = rng.normal(0, 0.05, (64, 64, 4)) - 2 + 2.0 * disc((64, 64), 28)[..., None]
+        image[..., 3] += 4.0 * disc((64, 64), 9)
+        with h5py.File(tmp_path / f"volume_7_slice_{number}.h5", "w") as file:
+            file["image"], file["mask"] = image, np.zeros((64, 64, 3), np.uint8)
+    network = Predictor(brightness_model(weights=(1,)), preprocessing=Preprocessing(64), channels=("FLAIR",))
+    done = predict([tmp_path], tmp_path / "out", predictor=network)
+    assert [row.file[-5:] for row in done.summary.itertuples()] == ["_2.h5", "10.h5"]
+    for number in (2, 10):
+        mask = np.array(Image.open(tmp_path / "out" / f"volume_7_slice_{number}_mask.png"))
+        assert overlap(mask > 0, disc((64, 64), 9)) > 0.9
+
+
+def test_a_dicom_series_is_one_volume_in_its_order(predictor, tmp_path):
+    for number in (3, 1, 2):
+        dicom_file(tmp_path / "series" / f"file{number}.dcm", GRAY if number == 2 else GRAY // 3, number=number)
+    dicom_file(tmp_path / "series" / "other.dcm", GRAY, series="9.9")
+    scans = find_scans([tmp_path / "series"])
+    assert [[file.name for file in scan.files] for scan in scans] == [
+        ["file1.dcm", "file2.dcm", "file3.dcm"],
+        ["other.dcm"],
+    ]
+    pixels = scans[0].read()
+    assert pixels.spacing == (5.0, 0.8, 0.6)
+    assert pixels.images[1].max() > pixels.images[0].max()
+    done = predict([tmp_path / "series"], tmp_path / "out", predictor=predictor)
+    assert len(done.summary) == 4
+    row = done.summary.set_index("mask").loc[str(tmp_path / "out" / "file2_mask.png")]
+    assert row.tumour_ml == pytest.approx(row.tumour_pixels * 5 * 0.8 * 0.6 / 1000)
+
+
+def test_one_channel_fills_all_and_that_is_said_once(predictor, tmp_path, caplog):
+    for name in ("a.png", "b.png"):
+        PICTURES["gray.png"](tmp_path / name)
+    predict([tmp_path], tmp_path / "out", predictor=predictor)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "one channel fills T1, FLAIR, T1ce" in said[0]
+
+
+# ---- bad files among good ones
+
+
+def truncated(path):
+    PICTURES["gray.png"](path)
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def huge(path):
+    """A header that promises 20,000 x 20,000 pixels, and no pixels."""
+    import struct
+    import zlib
+
+    content = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + content
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    path.write_bytes(head + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)))
+
+
+def nan_volume(path):
+    nifti_file(path, "RAS", fill=np.nan)
+
+
+def pages(path):
+    Image.fromarray(GRAY).save(path, save_all=True, append_images=[Image.fromarray(GRAY)])
+
+
+BAD = {
+    "text.png": (lambda path: path.write_text("no picture"), "Cannot decode"),
+    "empty.png": (lambda path: path.write_bytes(b""), "Cannot decode"),
+    "empty.tif": (lambda path: path.write_bytes(b""), "Cannot decode"),
+    "truncated.png": (truncated, "Cannot decode"),
+    "dot.png": (lambda path: Image.new("L", (1, 1), 9).save(path), "1 x 1 pixels"),
+    "huge.png": (huge, "20000|Cannot decode"),
+    "wide.png": (lambda path: Image.new("1", (8200, 20)).save(path), "8200 x 20"),
+    "black.png": (lambda path: Image.new("L", (64, 64)).save(path), "nothing to see"),
+    "pages.tif": (pages, "2 pictures"),
+    "nan.nii.gz": (nan_volume, "NaN"),
+    "text.nii": (lambda path: path.write_text("no volume"), "as NIfTI"),
+    "empty.nii.gz": (lambda path: path.write_bytes(b""), "as NIfTI"),
+    "text.dcm": (lambda path: path.write_text("no slice"), "as DICOM"),
+    "text.h5": (lambda path: path.write_text("no slice"), "as a BraTS slice"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_named_and_the_others_go_on(name, predictor, tmp_path):
+    make, words = BAD[name]
+    make(tmp_path / name)
+    PICTURES["gray.png"](tmp_path / "good.png")
+    done = predict([tmp_path], tmp_path / "out", predictor=predictor)
+    assert [row.file for row in done.summary.itertuples()] == [str(tmp_path / "good.png")]
+    (file, message), *others = done.failures.items()
+    assert not others
+    assert file.endswith(name)
+    assert name in message
+    assert re.search(words, message)
+
+
+def test_a_bad_slice_does_not_cost_its_patient(own_phantom, predictor, tmp_path):
+    patient = sorted(path for path in own_phantom.iterdir() if path.is_dir())[0]
+    bad = patient / f"{patient.name}_3.tif"
+    bad.write_bytes(bad.read_bytes()[:300])
+    done = predict([own_phantom], tmp_path / "out", predictor=predictor, overlays=False)
+    assert list(done.failures) == [str(bad)]
+    assert len(done.summary) == 6 * 8 - 1
+    assert not (tmp_path / "out" / patient.name / f"{bad.stem}_mask.png").exists()
+    assert (tmp_path / "out" / patient.name / f"{patient.name}_4_mask.png").is_file()
+
+
+def test_only_bad_files_are_an_error(predictor, tmp_path):
+    BAD["text.png"][0](tmp_path / "text.png")
+    with pytest.raises(InputError, match="None of the 1 inputs"):
+        predict([tmp_path / "text.png"], tmp_path / "out", predictor=predictor)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- what is found, and where results go
+
+
+def test_names_of_masks_tables_and_hidden_files_are_passed_over(tmp_path):
+    for name in ("a.png", "a_mask.png", "b-seg.png", "c_label.tif", ".hidden.png"):
+        PICTURES["gray.png"](tmp_path / name)
+    (tmp_path / "data.csv").write_text("x")
+    (tmp_path / ".cache").mkdir()
+    PICTURES["gray.png"](tmp_path / ".cache" / "d.png")
+    assert [scan.files[0].name for scan in find_scans([tmp_path])] == ["a.png"]
+
+
+def test_a_tree_a_patient_and_a_slice_are_written_to_the_same_places(phantom, predictor, tmp_path):
+    tree = find_scans([phantom])
+    assert [len(scan.files) for scan in tree] == [8] * 6
+    patient = sorted(path for path in phantom.iterdir() if path.is_dir())[0]
+    (alone,) = find_scans([patient])
+    assert alone == tree[0]
+    assert [file.stem.rsplit("_", 1)[1] for file in alone.files] == [str(number) for number in range(1, 9)]
+    (lone,) = find_scans([alone.files[2]])
+    assert lone.outputs == alone.outputs[2:3]
+    predict([patient], tmp_path, predictor=predictor, overlays=False)
+    made = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.png"))
+    assert made == sorted(f"{patient.name}/{patient.name}_{number}_mask.png" for number in range(1, 9))
+
+
+def test_a_patients_slices_share_their_intensities_and_a_lone_one_has_its_own(predictor, tmp_path):
+    """In the second slice nothing stands out against its own tissue, but much against the patient's."""
+    folder = tmp_path / "Patient_1"
+    folder.mkdir()
+    dark = np.where(disc(GRAY.shape, 30) > 0, 60, 0).astype(np.uint8)
+    bright = np.where(disc(GRAY.shape, 30) > 0, 200, 0).astype(np.uint8)
+    for number, pixels in enumerate([dark, dark + 1, dark + 2, bright], start=1):
+        Image.fromarray(np.repeat(pixels[..., None], 3, -1)).save(folder / f"Patient_1_{number}.tif")
+    together = predict([folder], tmp_path / "together", predictor=predictor).summary
+    alone = predict([folder / "Patient_1_4.tif"], tmp_path / "alone", predictor=predictor).summary
+    assert together.tumour_pixels.iloc[3] > 2000
+    assert alone.tumour_pixels.iloc[0] == 0
+
+
+def test_two_results_of_one_name_are_refused_before_anything_starts(predictor, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        PICTURES["gray.png"](tmp_path / folder / "slice.png")
+    with pytest.raises(InputError, match="would both be written to slice"):
+        predict([tmp_path / "a", tmp_path / "b"], tmp_path / "out", predictor=predictor)
+    PICTURES["gray.png"](tmp_path / "a" / "slice.jpg")
+    with pytest.raises(InputError, match=r"slice\.jpg and .*slice\.png"):
+        find_scans([tmp_path / "a"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("absent", "No such file"), ("empty", "No image in"), ("notes.txt", "kind")]
+)
+def test_what_cannot_be_an_input_is_refused(path, words, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=words):
+        find_scans([tmp_path / path])
+
+
+def test_the_batch_size_changes_nothing(phantom, tmp_path):
+    from brainseg_keras import attention_unet
+
+    keras.utils.set_random_seed(0)
+    model = attention_unet((32, 32, 3), filters=4, depth=2)
+    results = []
+    for batch_size in (1, 5, 16):
+        predictor = Predictor(model, batch_size=batch_size, postprocessing=Postprocessing(0.47, flip=True))
+        results.append(predict([phantom], tmp_path / str(batch_size), predictor=predictor, overlays=False).summary)
+    for other in results[1:]:
+        assert (other.tumour_pixels == results[0].tumour_pixels).all()
+        np.testing.assert_allclose(other.confidence, results[0].confidence, atol=1e-5)
+    assert results[0].tumour_pixels.sum() > 0
+
+
+def test_flip_averages_a_slice_and_its_mirror(predictor):
+    """A network that looks at the left half alone sees both halves when flipped."""
+    image = keras.Input((32, 32, 3))
+    left = np.zeros((1, 32, 32, 1), "float32")
+    left[:, :, :16] = 1
+    answer = keras.layers.Lambda(lambda x: keras.ops.zeros_like(x[..., :1]) + left)(image)
+    one_sided = Predictor(keras.Model(image, answer), postprocessing=Postprocessing(flip=True))
+    maps = one_sided.probabilities(np.random.default_rng(0).random((2, 32, 32, 3)))
+    np.testing.assert_allclose(maps, 0.5)
+
+
+def test_several_classes_are_written_as_label_numbers(tmp_path):
+    image = keras.Input((None, None, 3))
+    answer = keras.layers.Conv2D(3, 1, activation="softmax", name="c")(image)
+    model = keras.Model(image, answer)
+    kernel = np.zeros((1, 1, 3, 3), "float32")
+    kernel[0, 0, :, 1], kernel[0, 0, :, 2] = 10, 30
+    # Background wins below 0.1, the first label in the tissue (1), the second in the disc (2 or more).
+    model.get_layer("c").set_weights([kernel, np.array([0, -3, -93], "float32")])
+    PICTURES["colour.png"](tmp_path / "colour.png")
+    network = Predictor(model, preprocessing=Preprocessing(96))
+    predict([tmp_path / "colour.png"], tmp_path / "out", predictor=network, probabilities=True)
+    mask = np.array(Image.open(tmp_path / "out" / "colour_mask.png"))
+    assert set(np.unique(mask)) == {0, 1, 2}
+    assert overlap(mask == 2, disc()) > 0.9
+    assert sorted(file.name for file in (tmp_path / "out").glob("*probability*")) == [
+        f"colour_probability_{label}.png" for label in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "spacing", "expected"),
+    [([(3, 3)], None, 1.0), ([(0, 0), (0, 1), (0, 2)], (1, 2), 6.0), ([(0, 0), (3, 0)], (2, 1), 8.0), ([], None, 0.0)],
+)
+def test_largest_diameter_by_hand(pixels, spacing, expected):
+    mask = np.zeros((5, 5), bool)
+    for place in pixels:
+        mask[place] = True
+    assert largest_diameter(mask, spacing) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("BraTS20_Training_001_t1ce", ("BraTS20_Training_001", "T1ce")),
+        ("BraTS-GLI-00000-000-t2f", ("BraTS-GLI-00000-000", "FLAIR")),
+        ("Flair_subtrMeanDivStd", ("subtrMeanDivStd", "FLAIR")),
+        ("sub-01_post", ("sub-01", "T1ce")),
+        ("scan", ("scan", None)),
+        ("t1000", ("t1000", None)),
+    ],
+)
+def test_sequences_in_names(stem, expected):
+    assert split_modality(stem) == expected
+
+
+def test_channels_that_no_rule_covers_are_refused():
+    with pytest.raises(InputError, match=r"x has 2 channels. The network takes 3 \(T1, FLAIR, T1ce\)"):
+        arrange_channels(np.zeros((1, 8, 8, 2)), None, CHANNELS, "x")
+
+
+def test_flair_stands_in_for_a_missing_sequence():
+    images = np.stack([np.full((1, 2, 2), value) for value in (1, 2)], axis=-1)
+    arranged, remark = arrange_channels(images, ("T1ce", "FLAIR"), CHANNELS, "x")
+    assert arranged[0, 0, 0].tolist() == [2, 2, 1]
+    assert remark == "x: FLAIR stands in for T1, which is missing"
+
+
+# ---- the command
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    brightness_model().save(folder / "bright.keras")
+    info = {"channels": list(CHANNELS), "preprocessing": {"size": 64, "blur": 0.0, "clahe": 0.0}}
+    (folder / "bright.json").write_text(json.dumps(info))
+    return folder / "bright.keras"
+
+
+def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_file, tmp_path):
+    for name in ("gray.png", "colour.tiff"):
+        PICTURES[name](tmp_path / name)
+    BAD["text.png"][0](tmp_path / "text.png")
+    done = brainseg("predict", ".", "--model", model_file, "-o", "out", "--json", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "text.png" in done.stderr
+    content = json.loads(done.stdout)
+    assert [row["file"] for row in content["results"]] == ["colour.tiff", "gray.png"]
+    assert list(content["failures"]) == ["text.png"]
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert summary.tumour_pixels.tolist() == [row["tumour_pixels"] for row in content["results"]]
+    again = brainseg("predict", "gray.png", "--model", model_file, "-o", "second", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("predict absent.png -o out", "No such file or folder: absent.png"),
+        ("predict slice.png --model nowhere -o out", "No model at nowhere"),
+        ("predict slice.png --model slice.png -o out", "No model at slice.png"),
+        ("predict slice.png -o out --threshold 2 --model MODEL", "threshold lies between 0 and 1"),
+        ("predict slice.png -o out --batch-size 0 --model MODEL", "batch_size is at least 1"),
+    ],
+)
+def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, model_file, tmp_path):
+    cv2.imwrite(str(tmp_path / "slice.png"), GRAY)
+    done = brainseg(*arguments.replace("MODEL", str(model_file)).split(), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
