@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from PIL import Image
 
 CHANNELS = ("T1", "FLAIR", "T1ce")
 SHAPE = (90, 110)
@@ -80,8 +81,6 @@ def dicom_file(path, pixels, *, number=1, series="1.2.3"):
 
 def lgg_folder(path, patients=6, slices=8):
     """Patients whose bright disc is nearly the mask: moved by some pixels, with spots that are no tumour."""
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     for patient in range(patients):
         folder = path / f"TCGA_XX_{patient:04}_20000101"
@@ -97,3 +96,34 @@ def lgg_folder(path, patients=6, slices=8):
             Image.fromarray(np.repeat(pixels[..., None], 3, -1)).save(folder / f"{name}.tif")
             Image.fromarray(np.uint8(tumour) * 255).save(folder / f"{name}_mask.tif")
     return path
+
+
+GRAY, COLOUR = slice_of(), np.repeat(slice_of()[..., None], 3, axis=-1)
+
+
+def alpha(pixels):
+    return np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+
+
+def palette(pixels):
+    return Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE)
+
+
+#: Name of the file and how it is written.
+PICTURES = {
+    "gray.png": lambda path: Image.fromarray(GRAY).save(path),
+    "colour.png": lambda path: Image.fromarray(COLOUR).save(path),
+    "alpha.png": lambda path: Image.fromarray(alpha(COLOUR)).save(path),
+    "gray_alpha.png": lambda path: Image.fromarray(alpha(GRAY), "LA").save(path),
+    "palette.png": lambda path: palette(COLOUR).save(path),
+    "sixteen.png": lambda path: Image.fromarray(GRAY.astype(np.uint16) * 200).save(path),
+    "sixteen.tif": lambda path: Image.fromarray(GRAY.astype(np.uint16) * 200).save(path),
+    "float.tif": lambda path: Image.fromarray(GRAY.astype(np.float32) / 7).save(path),
+    "colour.jpg": lambda path: Image.fromarray(COLOUR).save(path, quality=95),
+    "gray.jpeg": lambda path: Image.fromarray(GRAY).save(path, quality=95),
+    "colour.tiff": lambda path: Image.fromarray(COLOUR).save(path, compression="tiff_lzw"),
+    "gray.bmp": lambda path: Image.fromarray(GRAY).save(path),
+    "UPPER.PNG": lambda path: Image.fromarray(GRAY).save(path, "PNG"),
+    "two.dots.png": lambda path: Image.fromarray(GRAY).save(path),
+    "slice.dcm": lambda path: dicom_file(path, GRAY),
+}
