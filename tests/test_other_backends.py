@@ -11,7 +11,9 @@ SCRIPT = """
 import sys
 sys.modules["tensorflow"] = None
 from brainseg_keras.training import TrainingConfig, resume, train
-config = TrainingConfig(architecture="{architecture}", filters=4, depth=2, size=32, epochs=2, precision="float32")
+config = TrainingConfig(
+    architecture="{architecture}", filters=4, depth=2, size=32, epochs=2, precision="float32", ema=0.9
+)
 run = train(config, output={output!r})
 resume(run.path, overrides={{"epochs": 3}})
 """

@@ -225,8 +225,15 @@ def test_max_minutes_ends_the_run_with_a_score(store, tmp_path):
     info = run.read_info()
     assert info["progress"]["stopped"] == "time"
     assert 0 <= info["validation"]["mean_dice"] <= 1
-    # The learning rate has come down to meet the end.
-    assert pd.read_csv(run.history).learning_rate.iloc[-1] < 0.2 * config.learning_rate
+
+
+def test_the_learning_rate_comes_down_to_meet_the_clock(store):
+    config = tiny(store, learning_rate=1e-3)
+    early, late = (Progression(10, 10_000, limit=600, step=10, seconds=seconds) for seconds in (60, 594))
+    assert WarmupCosine(early, config).rate(early.share()) > 0.9e-3
+    assert WarmupCosine(late, config).rate(late.share()) < 0.02e-3
+    # A deterministic run goes by its steps alone.
+    assert late.share(by_time=False) == 0.001
 
 
 def test_patience_stops_after_epochs_without_a_better_score(store, tmp_path):

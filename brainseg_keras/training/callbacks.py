@@ -213,8 +213,7 @@ class RunKeeper(keras.callbacks.Callback):
         row |= {"learning_rate": float(self.model.optimizer.learning_rate), "images_per_second": images / seconds}
         begun = time.monotonic()
         if self._state:
-            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-            self._calibrate(self.model)
+            self._show_average()
         scores = self._validator.score(self.model, self.model.loss)
         self._progression.reserve = 1.2 * (time.monotonic() - begun) + 2
         row |= scores.logs() | {"seconds": self._progression.elapsed}
@@ -233,6 +232,14 @@ class RunKeeper(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Take back the average that Keras leaves in place of the weights, from which a next `fit` goes on."""
         self._restore_state()
+
+    def _show_average(self) -> None:
+        """Put the average in place of the weights, with moving statistics that fit it."""
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        for variable in self.model.trainable_variables:
+            # A copy: on JAX both would be one array, which a prediction gives away.
+            variable.assign(np.array(keras.ops.convert_to_numpy(variable)))
+        self._calibrate(self.model)
 
     def _restore_state(self) -> None:
         for variable, value in zip(self.model.variables, self._state, strict=False):
