@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras.data.images import LONGEST_SIDE, read_image
-from brainseg_keras.data.lgg import CHANNELS as LGG_CHANNELS
 from brainseg_keras.data.medical import (
     NiftiFrame,
     dicom_series,
@@ -138,9 +137,9 @@ def find_scans(inputs: Iterable[str | Path]) -> list[Scan]:
     """List what there is to segment; nothing is decoded yet.
 
     In folders, files named `*_mask`, `*_seg` or `*_label`, tables and unknown endings are passed over, and so are NIfTI
-    files that name no sequence beside some that do. Slices in a
-    folder of the LGG layout belong to one patient; so do NIfTI files whose names differ in the sequence, BraTS slices
-    of one volume and DICOM files of one series. A file that is named alone stands alone.
+    files that name no sequence beside some that do. Slices in a folder of the LGG layout belong to one patient; so do
+    NIfTI files whose names differ in the sequence, BraTS slices of one volume and DICOM files of one series. A file
+    that is named alone stands alone.
 
     Args:
         inputs: Files and folders.
@@ -291,6 +290,3 @@ def _refuse_collisions(scans: list[Scan]) -> None:
                     "output folders, or rename one."
                 )
             owners[key] = file
-
-
-__all__ = ["LGG_CHANNELS", "Pixels", "Scan", "find_scans"]
