@@ -147,7 +147,7 @@ def _runner(format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _information(predictor: Predictor, format: str, quantize: str | None, difference: float) -> dict[str, Any]:
-    keep = ("architecture", "arguments", "licence", "data", "versions", "manifest_sha256")
+    keep = ("architecture", "arguments", "target", "context", "licence", "data", "versions", "manifest_sha256")
     return {
         "format": format,
         "quantize": quantize,

@@ -1,7 +1,8 @@
 """Streaming scores for `fit` and `evaluate`: pixels counted over everything since the last reset, then one ratio.
 
 `y_pred` holds probabilities (batch, [depth,] height, width, channels). With one channel a pixel is tumour where
-`y_pred > threshold`; with several the largest channel wins. `y_true` has the same shape, or a last axis of 1 or none.
+`y_pred > threshold`; with several the largest channel wins, or, where they do not exclude each other (nested regions,
+`exclusive=False`), each is thresholded on its own. `y_true` has the same shape, or a last axis of 1 or none.
 
 The empty rule, as in `evaluation.scores`: 0/0 is 1 if nothing is wrong (no false positive, no false negative), else 0.
 So a perfect silence scores 1, and finding nothing where there is something has precision 0.
@@ -23,7 +24,7 @@ _BASE = 65536.0
 class _CountingMetric(keras.metrics.Metric):
     """tp, fp, fn and tn for each class; a subclass turns them into a score."""
 
-    def __init__(self, threshold, num_classes, class_id, include_background, name, dtype):
+    def __init__(self, threshold, num_classes, class_id, include_background, exclusive, name, dtype):
         super().__init__(name=name, dtype=dtype)
         if not 0 <= threshold <= 1:
             raise InputError(f"threshold must be between 0 and 1. Received: threshold={threshold!r}.")
@@ -35,6 +36,7 @@ class _CountingMetric(keras.metrics.Metric):
         self.num_classes = num_classes
         self.class_id = class_id
         self.include_background = bool(include_background)
+        self.exclusive = bool(exclusive)
         # float32 whatever the metric's dtype: half precision could not hold a count.
         shape = (4, num_classes)
         self.low = self.add_variable(shape, "zeros", dtype="float32", name="low")
@@ -94,7 +96,12 @@ class _CountingMetric(keras.metrics.Metric):
                 f"num_classes must be the number of channels. Received: num_classes={self.num_classes}, "
                 f"y_pred.shape={shape}. Build {type(self).__name__}(num_classes={shape[-1]})."
             )
-        if self.num_classes == 1:
+        if not self.exclusive and wide[-1] != shape[-1]:
+            raise InputError(
+                "channels that overlap need a y_true of as many channels; label numbers say one class a pixel. "
+                f"Received: y_true.shape={received}, y_pred.shape={shape}."
+            )
+        if self.num_classes == 1 or not self.exclusive:
             # After the cast: compared in half precision, 0.50006 would be 0.5.
             answer = ops.cast(y_pred, "float32") > self.threshold
             return ops.cast(ops.cast(y_true, "float32") > 0.5, "float32"), ops.cast(answer, "float32")
@@ -138,12 +145,12 @@ class _CountingMetric(keras.metrics.Metric):
         scores = self._score()
         if self.class_id is not None:
             scores = scores[self.class_id]
-        elif self.num_classes > 1 and not self.include_background:
+        elif self.num_classes > 1 and self.exclusive and not self.include_background:
             scores = scores[1:]
         return ops.cast(ops.mean(scores), self.dtype)
 
     def get_config(self) -> dict:
-        names = ("threshold", "num_classes", "class_id", "include_background")
+        names = ("threshold", "num_classes", "class_id", "include_background", "exclusive")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -152,10 +159,11 @@ class DiceCoefficient(_CountingMetric):
     """2 tp / (2 tp + fp + fn) over all pixels seen: the overlap that segmentation papers report.
 
     Args:
-        threshold: a pixel is tumour above it; used with one channel only.
+        threshold: a pixel is tumour above it; unused with several channels that exclude each other.
         num_classes: channels of the prediction.
         class_id: score this channel alone; None is the mean over channels.
-        include_background: whether channel 0 of several enters that mean.
+        include_background: whether channel 0 of several enters that mean; where they overlap, it always does.
+        exclusive: whether a pixel belongs to one of several channels alone; False for nested regions.
         name, dtype: as in `keras.metrics.Metric`.
 
     Raises:
@@ -178,10 +186,11 @@ class DiceCoefficient(_CountingMetric):
         num_classes: int = 1,
         class_id: int | None = None,
         include_background: bool = False,
+        exclusive: bool = True,
         name: str = "dice",
         dtype: Any = None,
     ) -> None:
-        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+        super().__init__(threshold, num_classes, class_id, include_background, exclusive, name, dtype)
 
     def _score(self):
         tp, fp, fn, _ = self._counts()
@@ -193,7 +202,7 @@ class IntersectionOverUnion(_CountingMetric):
     """tp / (tp + fp + fn) over all pixels seen: the Jaccard index, Dice / (2 - Dice).
 
     Args:
-        threshold, num_classes, class_id, include_background, name, dtype: as in `DiceCoefficient`.
+        threshold, num_classes, class_id, include_background, exclusive, name, dtype: as in `DiceCoefficient`.
 
     Raises:
         InputError: an option is out of range, or shapes do not match.
@@ -215,10 +224,11 @@ class IntersectionOverUnion(_CountingMetric):
         num_classes: int = 1,
         class_id: int | None = None,
         include_background: bool = False,
+        exclusive: bool = True,
         name: str = "iou",
         dtype: Any = None,
     ) -> None:
-        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+        super().__init__(threshold, num_classes, class_id, include_background, exclusive, name, dtype)
 
     def _score(self):
         tp, fp, fn, _ = self._counts()
@@ -230,7 +240,7 @@ class PixelPrecision(_CountingMetric):
     """tp / (tp + fp) over all pixels seen: how much of what was marked is tumour.
 
     Args:
-        threshold, num_classes, class_id, include_background, name, dtype: as in `DiceCoefficient`.
+        threshold, num_classes, class_id, include_background, exclusive, name, dtype: as in `DiceCoefficient`.
 
     Raises:
         InputError: an option is out of range, or shapes do not match.
@@ -252,10 +262,11 @@ class PixelPrecision(_CountingMetric):
         num_classes: int = 1,
         class_id: int | None = None,
         include_background: bool = False,
+        exclusive: bool = True,
         name: str = "precision",
         dtype: Any = None,
     ) -> None:
-        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+        super().__init__(threshold, num_classes, class_id, include_background, exclusive, name, dtype)
 
     def _score(self):
         tp, fp, _, _ = self._counts()
@@ -267,7 +278,7 @@ class PixelRecall(_CountingMetric):
     """tp / (tp + fn) over all pixels seen: how much of the tumour was marked.
 
     Args:
-        threshold, num_classes, class_id, include_background, name, dtype: as in `DiceCoefficient`.
+        threshold, num_classes, class_id, include_background, exclusive, name, dtype: as in `DiceCoefficient`.
 
     Raises:
         InputError: an option is out of range, or shapes do not match.
@@ -289,10 +300,11 @@ class PixelRecall(_CountingMetric):
         num_classes: int = 1,
         class_id: int | None = None,
         include_background: bool = False,
+        exclusive: bool = True,
         name: str = "recall",
         dtype: Any = None,
     ) -> None:
-        super().__init__(threshold, num_classes, class_id, include_background, name, dtype)
+        super().__init__(threshold, num_classes, class_id, include_background, exclusive, name, dtype)
 
     def _score(self):
         tp, _, fn, _ = self._counts()
@@ -306,7 +318,7 @@ class PixelAccuracy(_CountingMetric):
     With several channels and no `class_id` a pixel is right if its class is, the background's too.
 
     Args:
-        threshold, num_classes, class_id, name, dtype: as in `DiceCoefficient`.
+        threshold, num_classes, class_id, exclusive, name, dtype: as in `DiceCoefficient`.
 
     Raises:
         InputError: an option is out of range, or shapes do not match.
@@ -327,14 +339,15 @@ class PixelAccuracy(_CountingMetric):
         threshold: float = 0.5,
         num_classes: int = 1,
         class_id: int | None = None,
+        exclusive: bool = True,
         name: str = "pixel_accuracy",
         dtype: Any = None,
     ) -> None:
-        super().__init__(threshold, num_classes, class_id, True, name, dtype)
+        super().__init__(threshold, num_classes, class_id, True, exclusive, name, dtype)
 
     def _score(self):
         tp, fp, fn, tn = self._counts()
-        if self.num_classes > 1 and self.class_id is None:
+        if self.num_classes > 1 and self.exclusive and self.class_id is None:
             # Every pixel has one true class: summed over classes, tp + fn is all pixels and tp those that are right.
             tp, fp, fn, tn = ops.sum(tp), 0.0, ops.sum(fn), 0.0
         return self._ratio(tp + tn, tp + fp + fn + tn)

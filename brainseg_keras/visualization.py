@@ -17,7 +17,7 @@ def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
 
     Args:
         image: Array of shape `(height, width, channels)`.
-        channel: Which; default FLAIR, the second of three, else the first.
+        channel: Which; default FLAIR: the second of three, the last of four; else the first.
 
     Returns:
         Array of shape `(height, width)`, uint8, from the 1st to the 99.8th percentile.
@@ -27,7 +27,7 @@ def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
         dtype('uint8')
     """
     if channel is None:
-        channel = 1 if image.shape[-1] == 3 else 0
+        channel = {3: 1, 4: 3}.get(image.shape[-1], 0)
     plane = image[..., channel].astype(np.float32)
     low, high = np.percentile(plane, (1, 99.8))
     return np.uint8(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255)

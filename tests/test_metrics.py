@@ -175,7 +175,14 @@ def test_half_precision(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_round_trip(name):
-    options = {"threshold": 0.3, "num_classes": 4, "class_id": 2, "name": "mine", "dtype": "float16"}
+    options = {
+        "threshold": 0.3,
+        "num_classes": 4,
+        "class_id": 2,
+        "exclusive": False,
+        "name": "mine",
+        "dtype": "float16",
+    }
     if name != "pixel_accuracy":
         options["include_background"] = True
     metric = METRICS[name](**options)

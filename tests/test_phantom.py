@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from brainseg_keras.data import phantom as phantom_module
+from brainseg_keras.data import phantom_brats
 from brainseg_keras.data.lgg import read_clinical
 from brainseg_keras.data.phantom import phantom_volume, write_phantom
 from brainseg_keras.data.sources import cached_phantom, open_source
@@ -135,8 +136,8 @@ def test_the_cache_names_the_generator_and_is_filled_once(monkeypatch, tmp_path)
     first = cached_phantom()
     assert cached_phantom() == first
     assert written == [first]
-    code = Path(phantom_module.__file__).read_bytes()
-    assert first == tmp_path / "cache" / f"phantom-{hashlib.sha256(code).hexdigest()[:12]}"
+    code = b"".join(Path(module.__file__).read_bytes() for module in (phantom_module, phantom_brats))
+    assert first == tmp_path / "cache" / f"phantom-lgg-{hashlib.sha256(code).hexdigest()[:12]}"
 
 
 @pytest.mark.slow

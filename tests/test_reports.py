@@ -169,7 +169,8 @@ class Recording:
     """A source that remembers whom it was asked for."""
 
     def __init__(self, source):
-        self.table, self.channels, self.asked, self._source = source.table, source.channels, [], source
+        self.table, self.channels, self.classes, self._source = source.table, source.channels, source.classes, source
+        self.asked = []
 
     def volume(self, patient):
         self.asked.append(patient)

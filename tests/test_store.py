@@ -19,6 +19,7 @@ class Made:
     """Volumes from memory, of any dtype; the last patient may fail."""
 
     channels = ("FLAIR", "T1")
+    classes = ("tumour",)
 
     def __init__(self, dtype="uint8", fails=False):
         rng = np.random.default_rng(0)
@@ -37,18 +38,21 @@ class Made:
     def volume(self, patient):
         if self._fails and patient == "B":
             raise InputError("B is broken")
-        return Volume(patient, self._images[patient], self._masks[patient], (0, 1, 2, 3), np.ones((2, 2), "float32"))
+        spacing = (5.0, 0.9, 0.9) if patient == "A" else None
+        intensity = np.ones((2, 2), "float32")
+        return Volume(patient, self._images[patient], self._masks[patient], (0, 1, 2, 3), intensity, spacing)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 def test_round_trip_is_exact(tmp_path, dtype):
     source = Made(dtype)
     stored = StoredVolumes(write_store(source, tmp_path / "data.h5"))
-    assert stored.channels == source.channels
+    assert (stored.channels, stored.classes) == (source.channels, source.classes)
     for patient in ("A", "B"):
         ours, theirs = stored.volume(patient), source.volume(patient)
         assert ours.images.dtype == dtype
         assert ours.slices == theirs.slices
+        assert ours.spacing == theirs.spacing
         for field in ("images", "masks", "intensity"):
             np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field))
 
@@ -157,7 +161,7 @@ def test_other_files_are_refused(tmp_path):
         StoredVolumes(tmp_path / "cut.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["image"] = np.zeros(3)
-    with pytest.raises(InputError, match=r"other\.h5 is no packed data set of version 1.*brainseg data pack"):
+    with pytest.raises(InputError, match=r"other\.h5 is no packed data set of version 2.*brainseg data pack"):
         StoredVolumes(tmp_path / "other.h5")
 
 

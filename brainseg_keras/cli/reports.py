@@ -6,12 +6,10 @@ from pathlib import Path
 
 import typer
 
+from brainseg_keras.cli import options
+from brainseg_keras.cli.options import DATA, JSON
 from brainseg_keras.cli.progress import progress_bar
 
-DATA = typer.Option("phantom", "--data", help="Folder of MRI slices, manifest (.csv), packed data (.h5), or phantom.")
-FORMAT = typer.Option(None, "--format", help="Layout of a folder: lgg. Detected by default.")
-ROOT = typer.Option(None, "--root", help="Folder of the images that a manifest lists, if they moved.")
-JSON = typer.Option(False, "--json", help="Print the result to standard output as JSON.")
 MODEL = typer.Argument("lgg", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")
 
 
@@ -23,8 +21,12 @@ def evaluate_command(
     spacing: str = typer.Option(None, help="Millimetres between slices, rows and columns, such as 5,0.9,0.9."),
     tolerance: float = typer.Option(2.0, help="Of surface Dice, in mm, or in pixels without --spacing."),
     batch_size: int = typer.Option(16, help="Slices in one step of the network."),
-    format: str = FORMAT,
-    root: Path = ROOT,
+    format: str = options.FORMAT,
+    root: Path = options.ROOT,
+    modalities: str = options.MODALITIES,
+    labels: str = options.LABELS,
+    image_pattern: str = options.IMAGE_PATTERN,
+    label_pattern: str = options.LABEL_PATTERN,
     as_json: bool = JSON,
 ) -> None:
     """Score a network on whole patients: report.json, per_patient.csv, per_slice.csv, report.html."""
@@ -35,7 +37,7 @@ def evaluate_command(
 
     steps = _spacing(spacing)
     predictor = Predictor(model, batch_size=batch_size)
-    source = open_source(data, format=format, root=root)
+    source = open_source(data, **options.layout(format, modalities, labels, image_pattern, label_pattern, root))
     if output is None and predictor.folder is None:
         raise InputError(f"{model} is no run folder. Say where the report goes: -o FOLDER.")
     folder = output or predictor.folder / "evaluation" / split
@@ -52,6 +54,11 @@ def evaluate_command(
         typer.echo(json.dumps(found.report))
         return
     dice = found.report["patients"]["dice"]
+    for name, scores in found.report.get("regions", {}).items():
+        typer.echo(
+            f"{name}: Dice {scores['dice']['mean']:.3f}, HD95 {scores['hd95']['mean']:.1f} {found.report['unit']}, "
+            f"n = {scores['dice']['n']}"
+        )
     typer.echo(
         f"Dice per patient {dice['mean']:.3f} (95 % interval {dice['low']:.3f} to {dice['high']:.3f}), median "
         f"{dice['median']:.3f}, n = {dice['n']} ({found.report['role']}): {folder / 'report.html'}"
@@ -63,8 +70,12 @@ def tune_command(
     data: str = DATA,
     output: Path = typer.Option(None, "-o", "--output", help="Folder for postprocess.json; default the run folder."),
     batch_size: int = typer.Option(16, help="Slices in one step of the network."),
-    format: str = FORMAT,
-    root: Path = ROOT,
+    format: str = options.FORMAT,
+    root: Path = options.ROOT,
+    modalities: str = options.MODALITIES,
+    labels: str = options.LABELS,
+    image_pattern: str = options.IMAGE_PATTERN,
+    label_pattern: str = options.LABEL_PATTERN,
     as_json: bool = JSON,
 ) -> None:
     """Choose threshold, components and flip averaging on the validation patients, and keep the choice in the run."""
@@ -76,9 +87,10 @@ def tune_command(
     predictor = Predictor(model, batch_size=batch_size)
     if output is None and predictor.folder is None:
         raise InputError(f"{model} is no run folder. Say where the choice goes: -o FOLDER.")
+    source = open_source(data, **options.layout(format, modalities, labels, image_pattern, label_pattern, root))
     tuned = tune(
         predictor,
-        open_source(data, format=format, root=root),
+        source,
         output=output,
         progress=lambda patients: progress_bar(patients, "tuning"),
     )

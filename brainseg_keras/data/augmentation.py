@@ -38,7 +38,7 @@ class Augmentation:
     noise: float = 0.03
 
     def __call__(
-        self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator
+        self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, context: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Augment a batch.
 
@@ -46,18 +46,24 @@ class Augmentation:
             images: Array of shape `(batch, height, width, channels)`, float32, background 0.
             masks: Array of shape `(batch, height, width)`, uint8.
             rng: Where the random numbers come from.
+            context: Neighbours on each side that stand behind each other as channels; they get one contrast.
 
         Returns:
             New arrays of the same shapes and dtypes.
         """
         matrices = self._matrices(rng, *masks.shape)
         moved = _move(images, matrices, np.zeros((len(images), images.shape[-1])))
-        self._contrast(moved, rng)
+        self._contrast(moved, rng, context)
         self._grain(moved, rng)
         return moved, _move_masks(masks, matrices)
 
     def normalised(
-        self, images: np.ndarray, masks: np.ndarray, intensity: np.ndarray, rng: np.random.Generator
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        intensity: np.ndarray,
+        rng: np.random.Generator,
+        context: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Augment and normalise slices as they are stored.
 
@@ -69,15 +75,16 @@ class Augmentation:
             masks: Array of shape `(batch, height, width)`, uint8.
             intensity: Background and tissue levels `(batch, channels, 2)`.
             rng: Where the random numbers come from.
+            context: Neighbours on each side that stand behind each other as channels; they get one contrast.
 
         Returns:
             Images, float32, background 0 and tissue 1, and masks, of the same shapes.
         """
         if images.dtype != np.uint8:
-            return self(normalise(images, intensity), masks, rng)
+            return self(normalise(images, intensity), masks, rng, context)
         matrices = self._matrices(rng, *masks.shape)
         tables = byte_tables(intensity)
-        self._contrast(tables, rng)
+        self._contrast(tables, rng, context)
         # Few calls a slice: the threads that make batches side by side take turns in everything that is not OpenCV's.
         result = aligned_empty(images.shape)
         for bytes_moved, table, pixels in zip(
@@ -98,14 +105,15 @@ class Augmentation:
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
         return np.concatenate([linear, (centre + shift - linear @ centre)[..., np.newaxis]], axis=-1)
 
-    def _contrast(self, images: np.ndarray, rng: np.random.Generator) -> None:
+    def _contrast(self, images: np.ndarray, rng: np.random.Generator, context: int) -> None:
         """Change gain and gamma of each channel of each image `(count, height, width, channels)`, in place."""
         if self.intensity:
-            shape = (len(images), 1, 1, images.shape[-1])
-            gamma, gain = _factor(rng, self.intensity, shape), _factor(rng, self.intensity, shape)
+            neighbours = 2 * context + 1
+            shape = (len(images), 1, 1, images.shape[-1] // neighbours)
+            gamma, gain = (np.float32(_factor(rng, self.intensity, shape)) for _ in range(2))
             np.maximum(images, 0, out=images)
-            np.power(images, gamma.astype(np.float32), out=images)
-            images *= gain.astype(np.float32)
+            np.power(images, np.tile(gamma, neighbours), out=images)
+            images *= np.tile(gain, neighbours)
 
     def _grain(self, images: np.ndarray, rng: np.random.Generator) -> None:
         """Add noise, in place."""
@@ -124,6 +132,11 @@ class Augmentation:
 def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """Move images linearly; `outside` `(count, channels)` comes into view at the borders."""
     count, height, width, channels = images.shape
+    if channels > 4:
+        # OpenCV moves at most four at once.
+        groups = [slice(start, start + 4) for start in range(0, channels, 4)]
+        parts = [_move(np.ascontiguousarray(images[..., g]), matrices, outside[:, g]) for g in groups]
+        return np.concatenate([part.reshape(*part.shape[:3], -1) for part in parts], axis=-1)
     # OpenCV moves bytes of four channels in half the time of three.
     widen = images.dtype == np.uint8 and channels == 3
     if widen:

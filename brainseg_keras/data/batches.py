@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
+from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
+from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
+from brainseg_keras.data.targets import TUMOUR, Target
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
 from brainseg_keras.errors import InputError
 
@@ -25,19 +27,30 @@ class Slices(NamedTuple):
     """Slices of one split at the network's size, not yet normalised; `N` slices."""
 
     images: np.ndarray  # (N, size, size, channels), uint8 or float
-    masks: np.ndarray  # (N, size, size), uint8
+    masks: np.ndarray  # (N, size, size), uint8, labels
     intensity: np.ndarray  # (N, channels, 2), of the slice's volume
     own_intensity: np.ndarray  # (N, channels, 2), of the slice alone
     patients: np.ndarray  # (N,), names
+    neighbours: np.ndarray | None = None  # (N, 2 * context + 1), positions here; None is the slice alone
+
+    @property
+    def context(self) -> int:
+        """Neighbours on each side."""
+        return 0 if self.neighbours is None else self.neighbours.shape[1] // 2
+
+    def stacked(self, chosen: np.ndarray) -> np.ndarray:
+        """Give the images at some positions, their neighbours as further channels."""
+        return self.images[chosen] if not self.context else stack_neighbours(self.images, self.neighbours[chosen])
 
 
-def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing) -> Slices:
+def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing, *, context: int = 0) -> Slices:
     """Read and resize all slices of a split, once.
 
     Args:
         source: Where the volumes come from.
         split: `train`, `val`, `test` or `all`.
         preprocessing: Size and filters.
+        context: Neighbours on each side that become further channels.
 
     Returns:
         Arrays in memory; above 4 GiB the images stand in a temporary file that goes with the process.
@@ -46,6 +59,7 @@ def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing) 
         InputError: Volumes that cannot be read, or with unequal numbers of channels.
     """
     parts: dict[str, list] = {field: [] for field in Slices._fields}
+    count = 0
     for volume in iterate_volumes(source, split):
         images, intensity = preprocessing.volume(volume.images, volume.intensity)
         own = [intensity_range(image[np.newaxis]) for image in images]
@@ -54,6 +68,8 @@ def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing) 
         parts["intensity"].append(np.repeat(intensity[np.newaxis], len(images), axis=0))
         parts["own_intensity"].append(np.stack(own))
         parts["patients"].append(np.full(len(images), volume.patient, dtype=object))
+        parts["neighbours"].append(count + neighbour_places(len(images), context))
+        count += len(images)
     images = _concatenate(parts.pop("images"))
     return Slices(images=images, **{field: np.concatenate(arrays) for field, arrays in parts.items()})
 
@@ -83,6 +99,7 @@ class SliceBatches:
         batch_size: Slices in a batch.
         tumour_share: Share of each batch that shows tumour; None draws all slices alike.
         augmentation: What to do to each batch; None for nothing.
+        target: What the masks become.
         seed: Of order and augmentation.
 
     Raises:
@@ -103,6 +120,7 @@ class SliceBatches:
         batch_size: int = 8,
         tumour_share: float | None = 0.5,
         augmentation: Augmentation | None = None,
+        target: Target = TUMOUR,
         seed: int = 0,
     ):
         if batch_size < 1:
@@ -111,10 +129,12 @@ class SliceBatches:
             raise InputError(f"tumour_share lies between 0 and 1. Received: {tumour_share}.")
         self._slices = slices
         self._augmentation = augmentation
+        self._target = target
         self._seed = seed
-        self._quotas = _quotas(slices.masks.reshape(len(slices.masks), -1).any(axis=1), batch_size, tumour_share)
+        drawn = _worth_drawing(slices)
+        self._quotas = _quotas(drawn, slices.masks[drawn].any(axis=(1, 2)), batch_size, tumour_share)
         self.batch_size = batch_size
-        self.steps_per_epoch = math.ceil(len(slices.images) / batch_size)
+        self.steps_per_epoch = math.ceil(len(drawn) / batch_size)
         self._permutation = lru_cache(maxsize=8)(self._draw_permutation)
 
     def indices(self, step: int) -> np.ndarray:
@@ -134,41 +154,43 @@ class SliceBatches:
         return np.array(drawn)
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make a batch: images `(batch, size, size, channels)` and masks `(batch, size, size, 1)`, float32."""
+        """Make a batch: images `(batch, size, size, channels)` and the target's masks alike, float32."""
         chosen = self.indices(step)
-        images, masks = self._slices.images[chosen], self._slices.masks[chosen]
-        intensity = self._slices.intensity[chosen]
+        images, masks = self._slices.stacked(chosen), self._slices.masks[chosen]
+        intensity, context = self._slices.intensity[chosen], self._slices.context
         if self._augmentation:
             rng = np.random.default_rng([self._seed, 2, step])
             own = rng.random(len(chosen)) < _OWN_RANGE_SHARE
             intensity = np.where(own[:, None, None], self._slices.own_intensity[chosen], intensity)
-            images, masks = self._augmentation.normalised(images, masks, intensity, rng)
+            images, masks = self._augmentation.normalised(images, masks, repeat_range(intensity, context), rng, context)
         else:
-            images = normalise(images, intensity)
-        return images, _as_truth(masks)
+            images = normalise(images, repeat_range(intensity, context))
+        return images, self._target.encode(masks)
 
     def _draw_permutation(self, kind: int, number: int) -> np.ndarray:
         return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._quotas[kind][0]))
 
 
-def _as_truth(masks: np.ndarray) -> np.ndarray:
-    """Bring masks `(batch, size, size)` to what a loss compares with: float32, one channel."""
-    truth = aligned_empty((*masks.shape, 1))
-    truth[..., 0] = masks
-    return truth
+def _worth_drawing(slices: Slices) -> np.ndarray:
+    """Leave out blank slices: above and below the head a volume is empty, and teaches nothing."""
+    shows = [
+        bool(mask.any() or image.min() < image.max()) for image, mask in zip(slices.images, slices.masks, strict=True)
+    ]
+    return np.flatnonzero(shows) if any(shows) else np.arange(len(slices.images))
 
 
-def _quotas(has_tumour: np.ndarray, batch_size: int, tumour_share: float | None) -> list[tuple[np.ndarray, int]]:
+def _quotas(
+    drawn: np.ndarray, has_tumour: np.ndarray, batch_size: int, tumour_share: float | None
+) -> list[tuple[np.ndarray, int]]:
     """Share a batch among the kinds of slices: (positions of the kind, places in a batch)."""
-    everything = np.arange(len(has_tumour))
     if tumour_share is None:
-        return [(everything, batch_size)]
+        return [(drawn, batch_size)]
     with_tumour = round(tumour_share * batch_size)
-    kinds = [(everything[has_tumour], with_tumour), (everything[~has_tumour], batch_size - with_tumour)]
+    kinds = [(drawn[has_tumour], with_tumour), (drawn[~has_tumour], batch_size - with_tumour)]
     kinds = [(members, quota) for members, quota in kinds if quota]
     if any(not len(members) for members, _ in kinds):
         # One kind is missing from the data: the other fills the batch.
-        return [(everything, batch_size)]
+        return [(drawn, batch_size)]
     return kinds
 
 
@@ -178,6 +200,7 @@ class OrderedBatches:
     Args:
         slices: What to read.
         batch_size: Slices in a batch; the last may be smaller.
+        target: What the masks become.
 
     Example:
         >>> slices = Slices(np.ones((3, 8, 8, 1)), np.zeros((3, 8, 8)), np.tile([0., 1.], (3, 1, 1)), None, None)
@@ -185,8 +208,9 @@ class OrderedBatches:
         [2, 1]
     """
 
-    def __init__(self, slices: Slices, *, batch_size: int = 8):
+    def __init__(self, slices: Slices, *, batch_size: int = 8, target: Target = TUMOUR):
         self._slices = slices
+        self._target = target
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(slices.images) / batch_size)
 
@@ -197,6 +221,6 @@ class OrderedBatches:
         """Make a batch as `SliceBatches` does, without augmentation."""
         if step >= self.steps_per_epoch:
             raise IndexError(step)
-        chosen = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        images = normalise(self._slices.images[chosen], self._slices.intensity[chosen])
-        return images, _as_truth(self._slices.masks[chosen])
+        chosen = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self._slices.images)))
+        intensity = repeat_range(self._slices.intensity[chosen], self._slices.context)
+        return normalise(self._slices.stacked(chosen), intensity), self._target.encode(self._slices.masks[chosen])

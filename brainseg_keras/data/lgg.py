@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainseg_keras.data.images import pixel_checksum, read_image, read_mask
-from brainseg_keras.data.manifest import COLUMNS
+from brainseg_keras.data.manifest import COLUMNS, rows_of_patients
 from brainseg_keras.errors import InputError
 
 CHANNELS = ("T1", "FLAIR", "T1ce")
@@ -32,12 +32,15 @@ def find_lgg_root(path: str | Path) -> Path | None:
     return next((root for root in (path, *nested) if any(root.glob("*/*_mask.tif*"))), None)
 
 
-def read_lgg(path: str | Path, *, checksums: bool = False) -> tuple[pd.DataFrame, Path]:
+def read_lgg(
+    path: str | Path, *, checksums: bool = False, skipped: dict[str, str] | None = None
+) -> tuple[pd.DataFrame, Path]:
     """List the slices of an LGG folder.
 
     Args:
         path: `kaggle_3m` or its parent.
         checksums: Also decode the images and fill the sha256 columns; masks are decoded in any case.
+        skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
@@ -63,7 +66,8 @@ def read_lgg(path: str | Path, *, checksums: bool = False) -> tuple[pd.DataFrame
             f"{path} holds no LGG data. Expected <patient>/<patient>_<n>.tif with <patient>_<n>_mask.tif in it or in "
             "its subfolder kaggle_3m."
         )
-    rows = [row for folder in sorted(root.iterdir()) if folder.is_dir() for row in _patient_rows(folder, checksums)]
+    folders = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()}
+    rows = rows_of_patients(folders, lambda folder: _patient_rows(folder, checksums), skipped)
     return pd.DataFrame(rows, columns=list(COLUMNS)), root
 
 

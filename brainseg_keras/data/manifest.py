@@ -1,6 +1,8 @@
 """Manifests: CSV lists of slices with patient, split and checksums, and no images."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -54,6 +56,37 @@ def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> p
             raise InputError(f"{path}: the column {column} holds whole numbers ({error}).") from error
     check_table(table, str(path), allow_shared_patients=allow_shared_patients)
     return table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
+
+
+def rows_of_patients(
+    patients: Mapping[str, Any], read: Callable[[Any], list[dict]], skipped: dict[str, str] | None
+) -> list[dict]:
+    """List the slices of each patient in turn.
+
+    Args:
+        patients: What `read` takes, by patient.
+        read: Gives the rows of one patient.
+        skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+
+    Returns:
+        Rows of a manifest.
+
+    Raises:
+        InputError: Files that are wrong, unless `skipped` takes them.
+
+    Example:
+        >>> rows_of_patients({"A": 2}, lambda count: [{"slice": n} for n in range(count)], None)
+        [{'slice': 0}, {'slice': 1}]
+    """
+    rows = []
+    for name, files in patients.items():
+        try:
+            rows += read(files)
+        except InputError as error:
+            if skipped is None:
+                raise
+            skipped[name] = str(error)
+    return rows
 
 
 def check_table(table: pd.DataFrame, origin: str, *, allow_shared_patients: bool = False) -> None:

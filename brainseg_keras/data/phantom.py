@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +22,9 @@ INTENSITIES = {
     "T1": (0.02, 1.05, 0.10, 0.20, 0.52, 0.72),
     "FLAIR": (0.03, 0.98, 0.09, 0.14, 0.62, 0.52),
     "T1ce": (0.02, 1.08, 0.10, 0.20, 0.54, 0.74),
+    "T2": (0.02, 0.85, 0.10, 1.10, 0.66, 0.50),
 }
+_SEQUENCES = ("T1", "FLAIR", "T1ce")
 _INSTITUTIONS = ("CS", "DU", "HT")
 _FULL_SCALE = 140.0
 
@@ -60,18 +63,12 @@ def phantom_volume(seed: int, index: int, *, slices: int = 20, size: int = 128) 
         >>> images.shape, masks.shape
         ((8, 64, 64, 3), (8, 64, 64))
     """
-    if slices < 6 or size < 32:
-        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
     rng = np.random.default_rng([seed, index])
-    grid = _head_grid(rng, slices, size)
-    tissue, inside, caps = _anatomy(rng, grid)
-    lesion, core = _lesion(rng, grid, inside)
+    head, away = head_with_lesion(rng, slices, size)
+    lesion, core = _lesion(rng, away)
     contrast = rng.uniform(0.28, 0.55)
     volume = np.stack(
-        [
-            _modality(rng, name, grid, tissue, lesion=lesion, core=core, caps=caps, contrast=contrast)
-            for name in INTENSITIES
-        ],
+        [_modality(rng, name, head, lesion=lesion, core=core, contrast=contrast) for name in _SEQUENCES],
         axis=-1,
     )
     volume *= _FULL_SCALE * rng.uniform(0.7, 1.3)
@@ -137,6 +134,53 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple
     return cv2.resize(flat, (flat.shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).reshape(shape)
 
 
+class Head(NamedTuple):
+    """A head without tumour; arrays of shape `(slices, size, size)`."""
+
+    grid: "_Grid"
+    tissue: np.ndarray  # places in TISSUES
+    radius: np.ndarray  # 1 at the skin
+    caps: np.ndarray  # what is bright around the ventricles without being a tumour
+
+
+def head_with_lesion(rng: np.random.Generator, slices: int, size: int) -> tuple[Head, np.ndarray]:
+    """Make a head, and say where its tumour lies.
+
+    Args:
+        rng: Where the random numbers come from.
+        slices: Axial slices.
+        size: Side of a slice in pixels.
+
+    Returns:
+        The head, and the distance from the tumour's middle `(slices, size, size)`: 1 at its edge.
+
+    Raises:
+        InputError: Fewer than 6 slices, or a side below 32.
+    """
+    if slices < 6 or size < 32:
+        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
+    grid = _head_grid(rng, slices, size)
+    tissue, radius, caps = _anatomy(rng, grid)
+    return Head(grid, tissue, radius, caps), _lesion_distance(rng, grid, radius)
+
+
+def lesion_free_image(rng: np.random.Generator, head: Head, name: str) -> np.ndarray:
+    """Make one sequence of a head without its tumour.
+
+    Args:
+        rng: Where the random numbers come from.
+        head: The head.
+        name: A key of `INTENSITIES`.
+
+    Returns:
+        Array of shape `(slices, size, size)`, float32; white matter in T1 is about 0.7.
+    """
+    image = _tissue_image(rng, name, head.tissue)
+    if name in ("FLAIR", "T2"):
+        image = image + head.caps
+    return image * np.exp(0.16 * _smooth_noise(rng, image.shape, (3, 3)))
+
+
 def _head_grid(rng: np.random.Generator, slices: int, size: int) -> _Grid:
     z = np.linspace(-0.85, 0.92, slices, dtype=np.float32)[:, None, None]
     axis = np.linspace(-1, 1, size, dtype=np.float32)
@@ -171,8 +215,8 @@ def _anatomy(rng: np.random.Generator, grid: _Grid) -> tuple[np.ndarray, np.ndar
     return tissue, radius, caps.astype(np.float32)
 
 
-def _lesion(rng: np.random.Generator, grid: _Grid, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Place a tumour: its weight (above one half is tumour) and that of its core."""
+def _lesion_distance(rng: np.random.Generator, grid: _Grid, radius: np.ndarray) -> np.ndarray:
+    """Place a tumour: the distance from its middle, 1 at its edge."""
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.55)
     centre = (rng.uniform(-0.3, 0.4), distance * np.sin(angle), distance * np.cos(angle))
     extent = rng.uniform(0.18, 0.36)
@@ -184,29 +228,29 @@ def _lesion(rng: np.random.Generator, grid: _Grid, radius: np.ndarray) -> tuple[
     )
     away = away + 0.16 * _smooth_noise(rng, grid.shape, (5, 9))
     # The skull holds it.
-    away = np.maximum(away, 1 + (radius - 0.79) * 8)
+    return np.maximum(away, 1 + (radius - 0.79) * 8)
+
+
+def _lesion(rng: np.random.Generator, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the tumour's weight (above one half is tumour) and that of its core."""
     core_size = rng.choice([0.0, rng.uniform(0.3, 0.55)])
     return _sigmoid((1 - away) * 14), _sigmoid((core_size - away) * 14) if core_size else np.zeros_like(away)
 
 
-def _modality(
-    rng: np.random.Generator,
-    name: str,
-    grid: _Grid,
-    tissue: np.ndarray,
-    *,
-    lesion: np.ndarray,
-    core: np.ndarray,
-    caps: np.ndarray,
-    contrast: float,
-) -> np.ndarray:
-    shape = grid.shape
+def _tissue_image(rng: np.random.Generator, name: str, tissue: np.ndarray) -> np.ndarray:
     image = np.asarray(INTENSITIES[name], np.float32)[tissue]
-    image = image * (1 + 0.05 * _smooth_noise(rng, shape, (shape[0], 48)))
-    image = np.stack([cv2.GaussianBlur(plane, (0, 0), shape[1] / 200) for plane in image])
+    image = image * (1 + 0.05 * _smooth_noise(rng, tissue.shape, (len(tissue), 48)))
+    return np.stack([cv2.GaussianBlur(plane, (0, 0), tissue.shape[1] / 200) for plane in image])
+
+
+def _modality(
+    rng: np.random.Generator, name: str, head: Head, *, lesion: np.ndarray, core: np.ndarray, contrast: float
+) -> np.ndarray:
+    shape = head.grid.shape
+    image = _tissue_image(rng, name, head.tissue)
     texture = 0.07 * _smooth_noise(rng, shape, (6, 24))
     if name == "FLAIR":
-        image = image + caps * (1 - lesion)
+        image = image + head.caps * (1 - lesion)
         image = image * (1 - lesion) + lesion * (0.58 + contrast + texture) - core * rng.uniform(0.1, 0.45)
     else:
         image = image * (1 - lesion) + lesion * (0.45 + texture)

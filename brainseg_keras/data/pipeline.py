@@ -11,6 +11,7 @@ from brainseg_keras.data.augmentation import Augmentation
 from brainseg_keras.data.batches import OrderedBatches, SliceBatches, load_slices
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.targets import Target
 
 
 def make_dataset(
@@ -23,9 +24,10 @@ def make_dataset(
     augmentation: Augmentation | str | None = "auto",
     blur: float = 0.0,
     clahe: float = 0.0,
+    target: str = "tumour",
+    context: int = 0,
     seed: int = 0,
-    format: str | None = None,
-    root: str | Path | None = None,
+    **layout: Any,
 ) -> Any:
     """Make a `tf.data.Dataset` of one split for `model.fit`.
 
@@ -33,7 +35,7 @@ def make_dataset(
     epoch; the other splits come whole and in order. Patients never cross a split.
 
     Args:
-        data: A folder of MRI slices (LGG layout), a manifest CSV, a packed `.h5`, or `phantom`.
+        data: A folder of MRI slices, a manifest CSV, a packed `.h5`, or `phantom`.
         split: `train`, `val`, `test` or `all`.
         size: Side of the network's input in pixels.
         batch_size: Slices in a batch.
@@ -41,13 +43,16 @@ def make_dataset(
         augmentation: An `Augmentation`, None for none; "auto" augments the training split alone.
         blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
         clahe: Clip limit of CLAHE; 0 for none.
+        target: What the masks become: `tumour` for one channel, `classes` for background and three exclusive classes,
+            `regions` for whole tumour, tumour core and enhancing tumour.
+        context: Neighbouring slices on each side that become further channels (2.5-D).
         seed: Of split, order and augmentation; the same seed gives the same batches.
-        format: Layout of a folder; None detects it.
-        root: Folder of the images of a manifest, where it is not the manifest's own.
+        **layout: How a folder is read, as in `open_source`: `format`, `root`, `modalities`, `labels`, `image_pattern`,
+            `label_pattern`.
 
     Returns:
-        Dataset of pairs: images `(batch, size, size, channels)`, float32, background 0 and tissue 1, and masks
-        `(batch, size, size, 1)`, float32, 0 or 1. Its length is known.
+        Dataset of pairs: images `(batch, size, size, channels * (2 * context + 1))`, float32, background 0 and tissue
+        1, and masks `(batch, size, size, 1)` (of classes 4, of regions 3), float32, 0 or 1. Its length is known.
 
     Raises:
         InputError: Data that cannot be read, with the file and the cure.
@@ -57,14 +62,23 @@ def make_dataset(
         >>> tuple(images.shape), tuple(masks.shape)
         ((4, 64, 64, 3), (4, 64, 64, 1))
     """
-    source = open_source(data, format=format, root=root, seed=seed)
-    slices = load_slices(source, split, Preprocessing(size, blur, clahe))
+    wanted = Target(target)
+    source = open_source(data, seed=seed, **layout)
+    wanted.check(source.classes, str(data))
+    slices = load_slices(source, split, Preprocessing(size, blur, clahe), context=context)
     if split != "train":
-        return as_tf_dataset(OrderedBatches(slices, batch_size=batch_size))
+        return as_tf_dataset(OrderedBatches(slices, batch_size=batch_size, target=wanted))
     if augmentation == "auto":
         augmentation = Augmentation()
     return as_tf_dataset(
-        SliceBatches(slices, batch_size=batch_size, tumour_share=tumour_share, augmentation=augmentation, seed=seed)
+        SliceBatches(
+            slices,
+            batch_size=batch_size,
+            tumour_share=tumour_share,
+            augmentation=augmentation,
+            target=wanted,
+            seed=seed,
+        )
     )
 
 

@@ -188,6 +188,11 @@ class Preprocessing:
         square = [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in np.float32(probabilities)]
         return np.stack([s[top : top + shape[0], left : left + shape[1]] for s in square])
 
+    def restore_channels(self, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Bring maps `(slices, size, size, channels)` back likewise; the axis of a single channel goes."""
+        planes = [self.restore(plane, shape) for plane in np.moveaxis(probabilities, -1, 0)]
+        return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
+
     def _fit(self, arrays: np.ndarray, interpolation: int, fill: float) -> np.ndarray:
         height, width = arrays.shape[1:3]
         side = max(height, width)

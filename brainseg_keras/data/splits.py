@@ -67,6 +67,41 @@ def _stratified_order(sizes: pd.Series, fractions: tuple[float, float, float], r
     return order
 
 
+def assign_folds(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> list[pd.DataFrame]:
+    """Make folds by patient, stratified as `split_patients` does.
+
+    In fold k the k-th part of the patients is tested, the next one validates, and the rest trains; so each patient is
+    tested once. With two folds one part trains and the other validates, and none is left to test.
+
+    Args:
+        table: Rows of a manifest; its `split` is not read.
+        folds: How many, from 2 on.
+        seed: Of the shuffling.
+
+    Returns:
+        A table for each fold, with its `split` filled.
+
+    Raises:
+        InputError: Fewer than two folds, or fewer patients than folds.
+
+    Example:
+        >>> table = pd.DataFrame(dict(patient=[f"TCGA_CS_{i}" for i in range(10)], tumour_pixels=range(10)))
+        >>> [fold.split.value_counts()["test"].item() for fold in assign_folds(table)]
+        [2, 2, 2, 2, 2]
+    """
+    sizes = table.groupby("patient").tumour_pixels.sum()
+    if not 2 <= folds <= len(sizes):
+        raise InputError(f"Folds are 2 to the number of patients, {len(sizes)}. Received: {folds}.")
+    share = 1 / folds
+    order = _stratified_order(sizes, (1 - 2 * share, share, share), np.random.default_rng(seed))
+    part = pd.Series(np.arange(len(order)) % folds, index=order)
+    tables = []
+    for fold in range(folds):
+        names = {(fold + 1) % folds: "val"} | ({fold: "test"} if folds > 2 else {})
+        tables.append(table.assign(split=table.patient.map(part).map(lambda p, names=names: names.get(p, "train"))))
+    return tables
+
+
 def fixed_split(dataset: str) -> pd.Series:
     """Read the split that this package fixes for a public data set, so that figures can be compared.
 

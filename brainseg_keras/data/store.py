@@ -14,7 +14,7 @@ from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
 
 _FORMAT = "brainseg-store"
-_VERSION = 1
+_VERSION = 2
 
 
 def write_store(
@@ -47,7 +47,8 @@ def write_store(
     scratch = path.with_name(path.name + ".part")
     try:
         with h5py.File(scratch, "w") as file:
-            file.attrs.update(format=_FORMAT, version=_VERSION, channels=json.dumps(source.channels))
+            names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
+            file.attrs.update(format=_FORMAT, version=_VERSION, **names)
             file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
             for patient in sorted(source.table.patient.unique()):
                 _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
@@ -74,6 +75,8 @@ def _write_volume(group: h5py.Group, volume: Volume, float16: bool) -> None:
         group.create_dataset(name, data=array, chunks=chunks, compression="lzf", shuffle=True, fletcher32=True)
     group.attrs["slices"] = volume.slices
     group.attrs["intensity"] = volume.intensity
+    if volume.spacing is not None:
+        group.attrs["spacing"] = volume.spacing
 
 
 class StoredVolumes:
@@ -102,6 +105,7 @@ class StoredVolumes:
                 )
             text = file["manifest"][()].decode()
             self.channels: tuple[str, ...] = tuple(json.loads(file.attrs["channels"]))
+            self.classes: tuple[str, ...] = tuple(json.loads(file.attrs["classes"]))
         # As text: a patient named 007 is not patient 7.
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         self.table = table.astype({"slice": int, "tumour_pixels": int})
@@ -118,6 +122,7 @@ class StoredVolumes:
                     group["masks"][:],
                     tuple(int(number) for number in group.attrs["slices"]),
                     group.attrs["intensity"],
+                    tuple(map(float, group.attrs["spacing"])) if "spacing" in group.attrs else None,
                 )
             except (OSError, KeyError) as error:
                 raise InputError(

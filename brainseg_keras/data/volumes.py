@@ -1,14 +1,15 @@
 """Volumes: all slices of one patient, from files or from a packed store, through one door."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
 from brainseg_keras.data.images import pixel_checksum, read_image, read_mask
+from brainseg_keras.data.labels import BINARY
 from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.errors import InputError
 
@@ -20,9 +21,10 @@ class Volume:
     Args:
         patient: Name of the patient.
         images: Array of shape `(slices, height, width, channels)`, any real dtype.
-        masks: Array of shape `(slices, height, width)`, uint8, 1 where there is tumour.
+        masks: Array of shape `(slices, height, width)`, uint8: 0 for background, from 1 on the source's classes.
         slices: Slice numbers, as in the manifest.
         intensity: Array of shape `(channels, 2)`: background and tissue level of each channel over the volume.
+        spacing: Millimetres between slices, rows and columns; None where the files do not say.
 
     Example:
         >>> Volume("A", np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8), "uint8"), (1,), np.ones((3, 2))).patient
@@ -34,6 +36,7 @@ class Volume:
     masks: np.ndarray
     slices: tuple[int, ...]
     intensity: np.ndarray
+    spacing: tuple[float, float, float] | None = None
 
 
 class VolumeSource(Protocol):
@@ -41,18 +44,34 @@ class VolumeSource(Protocol):
 
     table: pd.DataFrame
     channels: tuple[str, ...]
+    #: Names of the labels from 1 on.
+    classes: tuple[str, ...]
 
     def volume(self, patient: str) -> Volume:
         """Read one patient."""
 
 
+class PatientPixels(NamedTuple):
+    """What stands in one patient's files."""
+
+    images: np.ndarray  # (slices, height, width, channels)
+    masks: np.ndarray  # (slices, height, width), uint8, labels
+    spacing: tuple[float, float, float] | None = None  # mm between slices, rows and columns
+
+
+#: Reads one patient: rows of a manifest in the order of slices, the folder of their paths, names of the channels.
+PatientReader = Callable[[pd.DataFrame, Path, Sequence[str]], PatientPixels]
+
+
 class FileVolumes:
-    """Volumes read from image files that a manifest lists.
+    """Volumes read from the files that a manifest lists.
 
     Args:
         table: Rows of a manifest.
         root: Folder to which the manifest's paths are relative.
         channels: Names of the channels.
+        classes: Names of the labels from 1 on.
+        read: Reads one patient; each format has its own.
 
     Example:
         >>> import tempfile
@@ -63,44 +82,113 @@ class FileVolumes:
         (8, 64, 64, 3)
     """
 
-    def __init__(self, table: pd.DataFrame, root: str | Path, channels: tuple[str, ...]):
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        root: str | Path,
+        channels: Sequence[str],
+        *,
+        classes: Sequence[str] = BINARY,
+        read: PatientReader | None = None,
+    ):
         self.table = table
-        self.channels = channels
-        self._root = Path(root)
+        self.channels = tuple(channels)
+        self.classes = tuple(classes)
+        self.root = Path(root)
+        self._read = read or read_pictures
 
     def volume(self, patient: str) -> Volume:
-        """Read and check one patient: checksums where the manifest has them, equal sizes, no constant slice."""
+        """Read and check one patient: checksums where the manifest has them, and values."""
         rows = self.table[self.table.patient == patient].sort_values("slice")
-        pairs = [self._read(row) for row in rows.itertuples()]
-        first = pairs[0][0].shape
-        for row, (image, mask) in zip(rows.itertuples(), pairs, strict=True):
-            if image.shape != first or mask.shape != first[:2]:
-                raise InputError(
-                    f"Sizes differ within patient {patient}: {self._root / row.image} is {image.shape} and its mask "
-                    f"{mask.shape}, but the first slice is {first}. Bring them to one size, or remove the slice."
-                )
-        images, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-        return Volume(patient, images, masks, tuple(rows.slice), intensity_range(images))
+        pixels = self._read(rows, self.root, self.channels)
+        for row, image, mask in zip(rows.itertuples(), pixels.images, pixels.masks, strict=True):
+            for array, expected, file in ((image, row.image_sha256, row.image), (mask, row.mask_sha256, row.mask)):
+                if expected and pixel_checksum(array) != expected:
+                    raise InputError(
+                        f"{self.root / file} has changed since its manifest was written (sha256 of the pixels "
+                        "differs). Restore the file, or write the manifest again: brainseg data manifest"
+                    )
+        try:
+            intensity = intensity_range(pixels.images)
+        except InputError as error:
+            raise InputError(f"Patient {patient}, {self.root / rows.image.iloc[0]}: {error}") from error
+        return Volume(patient, pixels.images, pixels.masks, tuple(rows.slice), intensity, pixels.spacing)
 
-    def _read(self, row) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = read_image(self._root / row.image), read_mask(self._root / row.mask)
-        for pixels, expected, file in ((image, row.image_sha256, row.image), (mask, row.mask_sha256, row.mask)):
-            if expected and pixel_checksum(pixels) != expected:
-                raise InputError(
-                    f"{self._root / file} has changed since its manifest was written (sha256 of the pixels differs). "
-                    "Restore the file, or write the manifest again: brainseg data manifest lgg FOLDER -o FILE"
-                )
-        if image.shape[-1] != len(self.channels):
+
+def read_pictures(
+    rows: pd.DataFrame, root: Path, channels: Sequence[str], read_mask: Callable[[Path], np.ndarray] = read_mask
+) -> PatientPixels:
+    """Read a patient whose slices are picture files.
+
+    Args:
+        rows: Of the manifest, in the order of slices.
+        root: Folder to which their paths are relative.
+        channels: Names of the channels.
+        read_mask: Reads a mask file as labels.
+
+    Returns:
+        The pixels.
+
+    Raises:
+        InputError: A file that cannot be read, another number of channels, sizes that differ, a slice of one value.
+    """
+    images, masks = [], []
+    for row in rows.itertuples():
+        image, mask = read_image(root / row.image), read_mask(root / row.mask)
+        if image.shape[-1] != len(channels):
             raise InputError(
-                f"{self._root / row.image} has {image.shape[-1]} channels. "
-                f"Expected {len(self.channels)}: {', '.join(self.channels)}."
+                f"{root / row.image} has {image.shape[-1]} channels. Expected {len(channels)}: {', '.join(channels)}."
             )
         if image.min() == image.max():
             raise InputError(
-                f"Every pixel of {self._root / row.image} is {image.flat[0]}: nothing to see in this slice. "
+                f"Every pixel of {root / row.image} is {image.flat[0]}: nothing to see in this slice. "
                 "Restore the file, or remove the slice and its mask."
             )
-        return image, mask
+        images.append(image)
+        masks.append(mask)
+        if image.shape != images[0].shape or mask.shape != image.shape[:2]:
+            raise InputError(
+                f"Sizes differ within patient {row.patient}: {root / row.image} is {image.shape} and its mask "
+                f"{mask.shape}, but the first slice is {images[0].shape}. Bring them to one size, or remove the slice."
+            )
+    return PatientPixels(np.stack(images), np.stack(masks))
+
+
+class SelectedChannels:
+    """A source of which some channels are read, in an order of one's own.
+
+    Args:
+        source: Where the volumes come from.
+        modalities: Names of the channels to keep.
+
+    Raises:
+        InputError: A name that the source does not have, or one twice.
+
+    Example:
+        >>> from brainseg_keras.data import open_source
+        >>> SelectedChannels(open_source("phantom"), ["FLAIR"]).channels
+        ('FLAIR',)
+    """
+
+    def __init__(self, source: VolumeSource, modalities: Sequence[str]):
+        absent = [name for name in modalities if name not in source.channels]
+        if absent or len(set(modalities)) != len(modalities) or not modalities:
+            raise InputError(
+                f"--modalities takes each of {', '.join(source.channels)} at most once. Received: "
+                f"{', '.join(modalities) or 'none'}."
+            )
+        self.table = source.table
+        self.channels = tuple(modalities)
+        self.classes = source.classes
+        self._source = source
+        self._places = [source.channels.index(name) for name in modalities]
+
+    def volume(self, patient: str) -> Volume:
+        """Read one patient."""
+        whole = self._source.volume(patient)
+        images = np.ascontiguousarray(whole.images[..., self._places])
+        # Measured anew: the range of a channel depends on which others vote on where the head is.
+        return replace(whole, images=images, intensity=intensity_range(images))
 
 
 def select_patients(source: VolumeSource, split: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brainseg_keras.data.targets import Target
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation.lesions import largest_component, remove_small_components
 
@@ -53,7 +54,22 @@ class Postprocessing:
         Returns:
             Bool array of the same shape.
         """
-        mask = probabilities > self.threshold
+        return self._components(probabilities > self.threshold)
+
+    def labels(self, probabilities: np.ndarray, target: Target) -> np.ndarray:
+        """Make the labels of one patient; components are those of the whole tumour.
+
+        Args:
+            probabilities: Array of shape `(slices, height, width)`, or `(slices, height, width, channels)`.
+            target: What the channels are.
+
+        Returns:
+            Array of shape `(slices, height, width)`, uint8.
+        """
+        labels = target.decode(probabilities, self.threshold)
+        return np.where(self._components(labels > 0), labels, 0).astype(np.uint8)
+
+    def _components(self, mask: np.ndarray) -> np.ndarray:
         if self.largest_component:
             mask = largest_component(mask)
         if self.smallest_component > 1:

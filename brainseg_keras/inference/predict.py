@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -92,7 +92,8 @@ def predict(
         if remark:
             _say_once(remarks, remark, scan.name)
         maps = predictor.probabilities(images)
-        rows += _write(scan, pixels, maps, predictor.masks(maps), folder, overlays, probabilities)
+        result = _Result(maps, predictor.tumour(maps), predictor.masks(maps))
+        rows += _write(scan, pixels, result, folder, overlays, probabilities)
     if not rows:
         raise InputError(f"None of the {len(scans)} inputs could be read; the messages above say why.")
     summary = pd.DataFrame(rows)
@@ -119,26 +120,27 @@ def _say_once(said: set[str], remark: str, name: str) -> None:
         _log.warning("%s", remark)
 
 
+class _Result(NamedTuple):
+    """A scan's answer; arrays of shape `(slices, height, width)`."""
+
+    maps: np.ndarray  # with an axis of channels, where there are several
+    tumour: np.ndarray  # probability of any tumour
+    masks: np.ndarray  # labels
+
+
 def _write(
-    scan: Scan,
-    pixels: Pixels,
-    maps: np.ndarray,
-    masks: np.ndarray,
-    folder: Path,
-    overlays: bool,
-    probabilities: bool,
+    scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
-    if pixels.frame is not None:
-        return _write_volume(scan, pixels, maps, masks, folder, overlays, probabilities)
-    return _write_pictures(scan, pixels, maps, masks, folder, overlays, probabilities)
+    write = _write_pictures if pixels.frame is None else _write_volume
+    return write(scan, pixels, result, folder, overlays, probabilities)
 
 
 def _write_pictures(
-    scan: Scan, pixels: Pixels, maps: np.ndarray, masks: np.ndarray, folder: Path, overlays: bool, probabilities: bool
+    scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
     flat = None if pixels.spacing is None else pixels.spacing[1:]
     for place, (file, stem) in enumerate(zip(scan.files, scan.outputs, strict=True)):
-        mask, chance = masks[place], maps[place]
+        mask, chance = result.masks[place], result.maps[place]
         target = folder / stem
         target.parent.mkdir(parents=True, exist_ok=True)
         shown = mask * np.uint8(255) if chance.ndim == 2 else mask
@@ -152,27 +154,27 @@ def _write_pictures(
                 _write_picture(
                     np.uint16(np.round(plane * 65535)), target.with_name(f"{target.name}_probability{name}.png")
                 )
-        yield _row(file, written, mask[np.newaxis], chance[np.newaxis], pixels.spacing, flat)
+        yield _row(file, written, mask[np.newaxis], result.tumour[place][np.newaxis], pixels.spacing, flat)
 
 
 def _write_volume(
-    scan: Scan, pixels: Pixels, maps: np.ndarray, masks: np.ndarray, folder: Path, overlays: bool, probabilities: bool
+    scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
-    (stem,) = scan.outputs
+    (stem,), masks = scan.outputs, result.masks
     target = folder / stem
     target.parent.mkdir(parents=True, exist_ok=True)
     ending = ".nii" if scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
     written = target.with_name(f"{target.name}_mask{ending}")
     write_whole(written, lambda path: pixels.frame.write(masks, path))
     if probabilities:
-        for name, volume in _planes(maps):
+        for name, volume in _planes(result.maps):
             file = target.with_name(f"{target.name}_probability{name}{ending}")
             write_whole(file, lambda path, volume=volume: pixels.frame.write(volume, path))
     if overlays:
         place = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
         picture = draw_outlines(to_gray(pixels.images[place]), [(masks[place], PREDICTION)])
         _write_picture(picture, target.with_name(f"{target.name}_overlay.png"))
-    yield _row(scan.files[0], written, masks, maps, pixels.spacing, pixels.spacing[1:])
+    yield _row(scan.files[0], written, masks, result.tumour, pixels.spacing, pixels.spacing[1:])
 
 
 def _planes(maps: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -190,13 +192,12 @@ def _row(
     file: Path,
     written: Path,
     masks: np.ndarray,
-    maps: np.ndarray,
+    chance: np.ndarray,
     spacing: tuple[float, float, float] | None,
     flat: tuple[float, float] | None,
 ) -> dict[str, Any]:
     tumour = masks > 0
     pixels = int(tumour.sum())
-    chance = maps if maps.ndim == 3 else 1 - maps[..., 0]
     return {
         "file": str(file),
         "tumour_pixels": pixels,

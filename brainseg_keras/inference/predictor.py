@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
+from brainseg_keras.data.labels import BINARY
 from brainseg_keras.data.lgg import CHANNELS
 from brainseg_keras.data.modalities import arrange_channels
 from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
+from brainseg_keras.data.targets import Target
+from brainseg_keras.data.volumes import SelectedChannels, VolumeSource
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference.networks import Network, TrainedNetwork, load_network
 from brainseg_keras.inference.postprocessing import Postprocessing
@@ -25,6 +29,7 @@ class Predictor:
         postprocessing: How probabilities become masks; default what was tuned for the model, else a threshold of 0.5.
         preprocessing: Size and filters; default as the model was trained.
         channels: Names of the network's sequences; default as it was trained, or the LGG set's three.
+        context: Neighbouring slices on each side that the network sees; default as it was trained, or 0.
         batch_size: Slices in one step of the network; every result is the same whatever it is.
 
     Raises:
@@ -44,6 +49,7 @@ class Predictor:
         postprocessing: Postprocessing | None = None,
         preprocessing: Preprocessing | None = None,
         channels: Sequence[str] | None = None,
+        context: int | None = None,
         batch_size: int = 16,
     ):
         trained = load_network(model) if isinstance(model, str | Path) else _wrap(model)
@@ -55,9 +61,13 @@ class Predictor:
         self._network = trained.network
         self.preprocessing = preprocessing or _preprocessing(trained)
         self.postprocessing = postprocessing or Postprocessing.read(trained.folder, trained.info)
-        self.channels = tuple(channels or self.info.get("channels") or _channel_names(trained.input_shape[-1]))
+        self._target = Target(self.info["target"]) if "target" in self.info else None
+        #: Neighbouring slices on each side that the network sees.
+        self.context = int(self.info.get("context", 0)) if context is None else context
+        depth = 2 * self.context + 1
+        self.channels = tuple(channels or self.info.get("channels") or _channel_names(trained.input_shape[-1] // depth))
         self._batch_size = batch_size
-        if len(self.channels) != trained.input_shape[-1]:
+        if len(self.channels) * depth != trained.input_shape[-1]:
             raise InputError(
                 f"{self.name} takes {trained.input_shape[-1]} channels. Received {len(self.channels)} names: "
                 f"{', '.join(self.channels)}."
@@ -80,10 +90,7 @@ class Predictor:
         outputs = self._run(inputs, intensity)
         if self.postprocessing.flip:
             outputs = (outputs + self._run(inputs[:, :, ::-1], intensity)[:, :, ::-1]) / 2
-        shape = images.shape[1:3]
-        if outputs.shape[-1] == 1:
-            return self.preprocessing.restore(outputs[..., 0], shape)
-        return np.stack([self.preprocessing.restore(plane, shape) for plane in np.moveaxis(outputs, -1, 0)], axis=-1)
+        return self.preprocessing.restore_channels(outputs, images.shape[1:3])
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Make the masks of one patient from its probabilities.
@@ -92,11 +99,30 @@ class Predictor:
             probabilities: As `probabilities` gives them.
 
         Returns:
-            `(slices, height, width)`, uint8: 1 where there is tumour; with several classes the label of the likeliest.
+            `(slices, height, width)`, uint8: 1 where there is tumour; with several classes 1 necrotic core, 2 edema, 3
+            enhancing tumour.
         """
-        if probabilities.ndim == 4:
-            return probabilities.argmax(axis=-1).astype(np.uint8)
-        return self.postprocessing(probabilities).astype(np.uint8)
+        return self.postprocessing.labels(probabilities, self._target_of(probabilities))
+
+    def tumour(self, probabilities: np.ndarray) -> np.ndarray:
+        """Give the probability of any tumour.
+
+        Args:
+            probabilities: As `probabilities` gives them.
+
+        Returns:
+            Array of shape `(slices, height, width)`.
+        """
+        return self._target_of(probabilities).tumour(probabilities)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels from 1 on; of a network that does not say, the tumour alone."""
+        return self._target.classes if self._target else BINARY
+
+    def _target_of(self, probabilities: np.ndarray) -> Target:
+        # A network of several channels that does not say what they are: classes, background first.
+        return self._target or Target("classes" if probabilities.ndim == 4 else "tumour")
 
     def arrange(self, pixels: Pixels, name: str) -> tuple[np.ndarray, str | None]:
         """Bring a scan's channels to the network's.
@@ -132,8 +158,9 @@ class Predictor:
 
     def _run(self, inputs: np.ndarray, intensity: np.ndarray) -> np.ndarray:
         outputs = None
+        places, intensity = neighbour_places(len(inputs), self.context), repeat_range(intensity, self.context)
         for start in range(0, len(inputs), self._batch_size):
-            part = normalise(inputs[start : start + self._batch_size], intensity)
+            part = normalise(stack_neighbours(inputs, places[start : start + self._batch_size]), intensity)
             # One shape for every call: another one would be compiled anew.
             batch = aligned_empty((self._batch_size, *part.shape[1:]))
             batch[: len(part)], batch[len(part) :] = part, 0
@@ -142,6 +169,29 @@ class Predictor:
                 outputs = np.empty((len(inputs), *result.shape[1:]), np.float32)
             outputs[start : start + len(part)] = result
         return outputs
+
+
+def with_channels(source: VolumeSource, predictor: Predictor) -> VolumeSource:
+    """Read of a source what a network takes: channels by name, else as many as it takes.
+
+    Args:
+        source: Where the volumes come from.
+        predictor: The network.
+
+    Returns:
+        A source of the network's channels.
+
+    Raises:
+        InputError: Another number of channels, with other names.
+    """
+    if set(predictor.channels) <= set(source.channels):
+        return source if source.channels == predictor.channels else SelectedChannels(source, predictor.channels)
+    if len(source.channels) != len(predictor.channels):
+        raise InputError(
+            f"The data have {len(source.channels)} channels ({', '.join(source.channels)}). {predictor.name} takes "
+            f"{len(predictor.channels)}: {', '.join(predictor.channels)}."
+        )
+    return source
 
 
 def _wrap(model: Any) -> TrainedNetwork:

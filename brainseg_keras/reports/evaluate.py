@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.labels import CLASSES, region_masks
 from brainseg_keras.data.volumes import Volume, VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import write_whole
-from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.inference.predictor import Predictor, with_channels
 from brainseg_keras.reports.curves import ProbabilityHistogram
 from brainseg_keras.reports.page import write_page
 
@@ -39,6 +40,7 @@ class Evaluation:
         report: Content of report.json.
         per_patient: One row a patient.
         per_slice: One row a slice.
+        per_region: One row a patient and region, of a network that tells classes apart; else empty.
         histogram: Probabilities of tumour and of other pixels, from which the curves are drawn.
         pictures: For the best and the worst patients: image, truth and answer of the slice with most tumour.
     """
@@ -48,6 +50,7 @@ class Evaluation:
     per_slice: pd.DataFrame
     histogram: "ProbabilityHistogram"
     pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
+    per_region: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def evaluate(
@@ -62,12 +65,16 @@ def evaluate(
 ) -> Evaluation:
     """Score a network on whole patients; memory holds one patient at a time.
 
+    What is scored is the whole tumour; of a network that tells classes apart, tumour core and enhancing tumour besides,
+    with the figures that BraTS reports.
+
     Args:
         predictor: The network with what was chosen for it.
         source: Patients with their masks, as `open_source` gives them.
         split: `train`, `val`, `test` or `all`.
         output: Folder for report.json, per_patient.csv, per_slice.csv, report.html; None writes nothing.
-        spacing: Millimetres between slices, rows and columns; None where unknown: distances are in pixels then.
+        spacing: Millimetres between slices, rows and columns; None takes the volume's own, and where it has none
+            distances are in pixels.
         tolerance: Of surface Dice, in mm, or in pixels without spacing.
         progress: Wraps the list of patients, to show how far it is.
 
@@ -75,7 +82,8 @@ def evaluate(
         The evaluation.
 
     Raises:
-        InputError: No patient in the split, or channels that the network does not take.
+        InputError: No patient in the split, channels that the network does not take, or spacing that some patients
+            have and others lack.
 
     Example:
         >>> from brainseg_keras import res_unet
@@ -84,35 +92,61 @@ def evaluate(
         >>> found.report["patients"]["dice"]["n"]
         3
     """
-    patient_rows, slice_rows = [], []
+    patient_rows, slice_rows, region_rows = [], [], []
+    units = set()
+    source = with_channels(source, predictor)
     histogram = ProbabilityHistogram()
     pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for patient in progress(select_patients(source, split)):
         volume = source.volume(patient)
-        if volume.images.shape[-1] != len(predictor.channels):
+        steps = volume.spacing if spacing is None else spacing
+        units.add(steps is not None)
+        if len(units) > 1:
             raise InputError(
-                f"Patient {patient} has {volume.images.shape[-1]} channels. {predictor.name} takes "
-                f"{len(predictor.channels)}: {', '.join(predictor.channels)}."
+                f"Patient {patient} has {'a' if steps else 'no'} spacing, unlike others, so that distances would mix "
+                "millimetres and pixels. Say it for all: --spacing 5,0.9,0.9."
             )
         probabilities = predictor.probabilities(volume.images, volume.intensity)
-        truth, answer = volume.masks > 0, predictor.masks(probabilities) > 0
+        labels = predictor.masks(probabilities)
+        truth, answer = volume.masks > 0, labels > 0
         patient_rows.append(
             {"patient": patient, "slices": len(truth)}
-            | score_patient(truth, answer, spacing=spacing, tolerance=tolerance)
+            | score_patient(truth, answer, spacing=steps, tolerance=tolerance)
         )
+        if predictor.classes == source.classes == CLASSES:
+            region_rows += _region_rows(patient, volume.masks, labels, steps, tolerance)
         slice_rows += [
             {"patient": patient, "slice": number} | row
             for number, row in zip(volume.slices, score_slices(truth, answer), strict=True)
         ]
-        histogram.add(truth, probabilities)
+        histogram.add(truth, predictor.tumour(probabilities))
         pictures[patient] = _picture(volume, truth, answer)
         pictures = _keep_extremes(pictures, patient_rows)
     per_patient, per_slice = pd.DataFrame(patient_rows), pd.DataFrame(slice_rows)
-    report = _report(predictor, per_patient, per_slice, histogram, split, spacing, tolerance)
-    evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures)
+    report = _report(predictor, per_patient, per_slice, histogram, split, tolerance)
+    in_mm = units == {True}
+    given = None if spacing is None else [float(step) for step in spacing]
+    report |= {"unit": "mm" if in_mm else "pixels", "spacing": given or ("of each volume" if in_mm else None)}
+    per_region = pd.DataFrame(region_rows)
+    if region_rows:
+        report["regions"] = {
+            name: {score: dataclasses.asdict(summarise(rows[score])) for score in SCORES}
+            for name, rows in per_region.groupby("region", sort=False)
+        }
+    evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures, per_region)
     if output is not None:
         _write(evaluation, Path(output))
     return evaluation
+
+
+def _region_rows(
+    patient: str, truth: np.ndarray, answer: np.ndarray, spacing: Sequence[float] | None, tolerance: float
+) -> list[dict[str, Any]]:
+    answers = region_masks(answer)
+    return [
+        {"patient": patient, "region": name} | score_patient(mask, answers[name], spacing=spacing, tolerance=tolerance)
+        for name, mask in region_masks(truth).items()
+    ]
 
 
 def _picture(volume: Volume, truth: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -133,7 +167,6 @@ def _report(
     per_slice: pd.DataFrame,
     histogram: "ProbabilityHistogram",
     split: str,
-    spacing: Sequence[float] | None,
     tolerance: float,
 ) -> dict[str, Any]:
     pooled = Counts(*(int(per_patient[name].sum()) for name in ("tp", "fp", "fn", "tn")))
@@ -146,8 +179,6 @@ def _report(
         "split": split,
         "role": _role(predictor, split),
         "postprocessing": chosen | {"chosen_on": where},
-        "unit": "mm" if spacing is not None else "pixels",
-        "spacing": None if spacing is None else [float(step) for step in spacing],
         "surface_dice_tolerance": tolerance,
         "empty_rule": "0/0 is 1 if nothing is wrong; a missed or invented tumour costs the volume's diagonal",
         "patients": {name: dataclasses.asdict(summarise(per_patient[name])) for name in SCORES},
@@ -236,7 +267,9 @@ def _write(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation.report, indent=2) + "\n"
     write_whole(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
-    for name in ("per_patient", "per_slice"):
+    for name in ("per_patient", "per_slice", "per_region"):
         table = getattr(evaluation, name)
+        if table.empty:
+            continue
         write_whole(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
     write_whole(folder / "report.html", lambda path: write_page(evaluation, path))

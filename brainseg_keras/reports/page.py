@@ -23,7 +23,7 @@ from brainseg_keras.visualization import (
 if TYPE_CHECKING:
     from brainseg_keras.reports.evaluate import Evaluation
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -50,6 +50,7 @@ def write_page(evaluation: "Evaluation", path: Path) -> None:
         f'<p class="note">{html.escape(_rules(report))}</p>',
         "<h2>Over patients</h2>",
         _table(_patients_table(report)),
+        *_regions(report),
         "<h2>Slices, under each rule for empty ones</h2>",
         _table(_slices_table(report)),
         "<h2>Pooled over all pixels</h2>",
@@ -68,7 +69,7 @@ def write_page(evaluation: "Evaluation", path: Path) -> None:
     ]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
         f"<body>{''.join(parts)}</body></html>"
     )
     path.write_text(page, encoding="utf-8")
@@ -100,6 +101,18 @@ def _patients_table(report: dict[str, Any]) -> pd.DataFrame:
     rows["all background"] = [f"{nothing[name]['mean']:.3f}" if name in nothing else "" for name in rows.index]
     rows["n"] = rows.n.astype(int).astype(str)
     return rows.drop(columns=["low", "high"]).rename_axis("score")
+
+
+def _regions(report: dict[str, Any]) -> list[str]:
+    if "regions" not in report:
+        return []
+    rows = []
+    for name, scores in report["regions"].items():
+        row: dict[str, Any] = {"region": name}
+        for score, label in (("dice", "Dice"), ("hd95", "HD95"), ("recall", "recall"), ("precision", "precision")):
+            row |= {f"{label}, mean": scores[score]["mean"], f"{label}, median": scores[score]["median"]}
+        rows.append(row | {"n": str(scores["dice"]["n"])})
+    return ["<h2>Regions, as BraTS scores them</h2>", _table(pd.DataFrame(rows).set_index("region"))]
 
 
 def _slices_table(report: dict[str, Any]) -> pd.DataFrame:
@@ -152,7 +165,7 @@ def _curves(evaluation: "Evaluation") -> list[str]:
     for caption, draw in drawings:
         buffer = io.BytesIO()
         draw(buffer)
-        figures.append(_figure(buffer.getvalue(), caption))
+        figures.append(figure(buffer.getvalue(), caption))
     return [f'<div class="pictures">{"".join(figures)}</div>']
 
 
@@ -168,17 +181,17 @@ def _gallery(evaluation: "Evaluation") -> str:
     for row in order[order.patient.isin(list(evaluation.pictures))].itertuples():
         image, truth, answer = evaluation.pictures[row.patient]
         picture = draw_outlines(to_gray(image), [(truth, TRUTH), (answer, PREDICTION)])
-        figures.append(_figure(_png(picture), f"{row.patient}: Dice {row.dice:.3f}"))
+        figures.append(figure(png(picture), f"{row.patient}: Dice {row.dice:.3f}"))
     return f'<div class="pictures">{"".join(figures)}</div>'
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _figure(png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
+def figure(picture: bytes, caption: str) -> str:
+    data = base64.b64encode(picture).decode()
     text = html.escape(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.labels import BINARY, region_masks
 from brainseg_keras.data.volumes import VolumeSource, select_patients
-from brainseg_keras.evaluation import confusion, dice
+from brainseg_keras.evaluation import Counts, dice
+from brainseg_keras.evaluation.lesions import label_lesions
 from brainseg_keras.files import write_whole
 from brainseg_keras.inference.postprocessing import FILE, Postprocessing
-from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.inference.predictor import Predictor, with_channels
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 SMALLEST = (0, 30, 100, 300, 1000)
@@ -44,7 +46,7 @@ def tune(
     output: str | Path | None = None,
     progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> Tuned:
-    """Choose the postprocessing with the best mean Dice per validation patient.
+    """Choose the postprocessing with the best mean Dice per validation patient, over regions where there are several.
 
     Every combination is tried; of two that differ by less than 0.001 the simpler one wins: a threshold nearer 0.5,
     no removal of components, no flip averaging, which takes twice the time.
@@ -73,6 +75,8 @@ def tune(
         Postprocessing(threshold, smallest, largest, flip)
         for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
     ]
+    source = with_channels(source, predictor)
+    classes = predictor.classes if predictor.classes == source.classes else BINARY
     scores = np.zeros((len(choices), len(patients)))
     chosen_before = predictor.postprocessing
     try:
@@ -82,7 +86,7 @@ def tune(
             for flip in (False, True):
                 predictor.postprocessing = Postprocessing(flip=flip)
                 maps[flip] = predictor.probabilities(volume.images, volume.intensity)
-            scores[:, column] = _scores(choices, maps, volume.masks > 0)
+            scores[:, column] = _scores(choices, maps, volume.masks, predictor, classes)
     finally:
         predictor.postprocessing = chosen_before
     means = scores.mean(axis=1)
@@ -105,8 +109,45 @@ def tune(
     return Tuned(choices[best], table.sort_values("mean_dice", ascending=False, ignore_index=True), record)
 
 
-def _scores(choices: list[Postprocessing], maps: dict[bool, np.ndarray], truth: np.ndarray) -> list[float]:
-    return [float(dice(confusion(truth, choice(maps[choice.flip])))) for choice in choices]
+def _scores(
+    choices: list[Postprocessing],
+    maps: dict[bool, np.ndarray],
+    truth: np.ndarray,
+    predictor: Predictor,
+    classes: tuple[str, ...],
+) -> list[float]:
+    """Score every choice on one patient: its connected parts are found once a threshold, then kept or dropped."""
+    known: dict[tuple[bool, float], tuple[np.ndarray, list[np.ndarray], list[int]]] = {}
+    scores = []
+    for choice in choices:
+        key = (choice.flip, choice.threshold)
+        if key not in known:
+            predictor.postprocessing = Postprocessing(threshold=choice.threshold)
+            known[key] = _count_parts(predictor.masks(maps[choice.flip]), truth, classes)
+        sizes, overlaps, totals = known[key]
+        kept = sizes >= max(choice.smallest_component, 1)
+        if choice.largest_component and len(sizes):
+            kept &= np.arange(len(sizes)) == sizes.argmax()
+        found = [own[kept].sum(axis=0) for own in overlaps]
+        counts = [Counts(tp, fp, total - tp, 0) for (tp, fp), total in zip(found, totals, strict=True)]
+        scores.append(float(np.mean([dice(own) for own in counts])))
+    return scores
+
+
+def _count_parts(
+    answer: np.ndarray, truth: np.ndarray, classes: tuple[str, ...]
+) -> tuple[np.ndarray, list[np.ndarray], list[int]]:
+    """Count each connected part of an answer: its pixels, and of each region the right and the wrong ones."""
+    parts, count = label_lesions(answer > 0)
+    answers, truths = region_masks(answer, classes), region_masks(truth, classes)
+    overlaps = [
+        np.stack(
+            [np.bincount(parts[mask & right], minlength=count + 1)[1:] for right in (truths[name], ~truths[name])],
+            axis=-1,
+        )
+        for name, mask in answers.items()
+    ]
+    return np.bincount(parts.ravel(), minlength=count + 1)[1:], overlaps, [int(t.sum()) for t in truths.values()]
 
 
 def _effort(choice: Postprocessing) -> tuple:

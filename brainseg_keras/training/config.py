@@ -9,6 +9,7 @@ import yaml
 
 from brainseg_keras.errors import InputError
 
+TARGETS = ("tumour", "classes", "regions")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -33,8 +34,14 @@ class TrainingConfig:
     """
 
     data: str = _option("phantom", "Folder of MRI slices, manifest (.csv), packed data (.h5), or the word phantom.")
-    format: str | None = _option(None, "Layout of a folder: lgg. Detected by default.")
+    format: str | None = _option(None, "Layout of a folder: lgg, brats-h5, nifti, msd or pairs. Detected by default.")
     root: str | None = _option(None, "Folder of the images that a manifest lists, if they moved.")
+    modalities: str | None = _option(None, "Sequences to read, such as FLAIR or T1ce,FLAIR. All by default.")
+    labels: str | None = _option(None, "What labels mean: brats2020, brats2023, brats2015, msd or binary.")
+    image_pattern: str | None = _option(None, "How images are named: a regular expression with the group patient.")
+    label_pattern: str | None = _option(None, "How labels of NIfTI volumes are named: the same.")
+    target: str = _option("tumour", "tumour (one mask), classes (softmax) or regions (nested, sigmoid).")
+    context: int = _option(0, "Neighbouring slices on each side as further channels (2.5-D).")
     architecture: str = _option("attention_res_unet", "Name of the network; `brainseg models` lists them.")
     filters: int | None = _option(None, "Width of the first level; default: as published.")
     depth: int | None = _option(None, "Number of halvings; default: as published.")
@@ -72,6 +79,7 @@ class TrainingConfig:
         for name, low, high in (
             ("filters", 1, None),
             ("depth", 1, 8),
+            ("context", 0, 8),
             ("epochs", 1, None),
             ("size", 16, 8192),
             ("batch_size", 1, None),
@@ -92,8 +100,9 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is above 0. Received: {value}.")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is one of {', '.join(PRECISIONS)}. Received: {self.precision!r}.")
+        for name, known in (("precision", PRECISIONS), ("target", TARGETS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is one of {', '.join(known)}. Received: {getattr(self, name)!r}.")
 
     def _check_type(self, name: str, kinds: Any) -> None:
         value = getattr(self, name)

@@ -15,6 +15,7 @@ from brainseg_keras.data.batches import SliceBatches, load_slices
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.targets import Target
 from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.losses import get_loss
@@ -66,10 +67,12 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     for split in ("train", "val"):
         select_patients(source, split)
     arguments = _arguments(config, len(source.channels))
+    target = Target(config.target)
+    target.check(source.classes, config.data)
     precision = choose_precision(config.precision, separable=config.separable)
     with dtype_policy(precision):
         model = build_model(config.architecture, **arguments, weights=config.init)
-    loss = get_loss(config.loss)
+    loss = get_loss(config.loss, include_background=not target.exclusive)
     batches, validator = _load(config, source, preprocessing)
     info = describe_run(
         config,
@@ -79,13 +82,16 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         parameters=model.count_params(),
         precision=precision,
         channels=source.channels,
+        target=target.name,
+        context=config.context,
         preprocessing=dataclasses.asdict(preprocessing),
         patients=source.table.groupby("split").patient.nunique().to_dict(),
     )
     run.path.mkdir(parents=True, exist_ok=True)
     config.to_yaml(run.config)
     run.write_info(info)
-    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[DiceCoefficient()])
+    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
+    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
     _announce(console, run, info, batches)
@@ -215,7 +221,16 @@ def _stream(batches: SliceBatches, progression: Progression) -> Any:
 
 
 def _open(config: TrainingConfig) -> tuple[VolumeSource, Preprocessing]:
-    source = open_source(config.data, format=config.format, root=config.root, seed=config.seed)
+    source = open_source(
+        config.data,
+        format=config.format,
+        root=config.root,
+        seed=config.seed,
+        modalities=config.modalities,
+        labels=config.labels,
+        image_pattern=config.image_pattern,
+        label_pattern=config.label_pattern,
+    )
     return source, Preprocessing(config.size, config.blur, config.clahe)
 
 
@@ -227,25 +242,29 @@ def _load(
         augmentation = Augmentation(
             config.rotate, config.flip, config.zoom, config.shift, config.intensity, config.noise
         )
-    slices = load_slices(source, "train", preprocessing)
+    slices = load_slices(source, "train", preprocessing, context=config.context)
     batches = SliceBatches(
         slices,
         batch_size=config.batch_size,
         tumour_share=config.tumour_share,
         augmentation=augmentation,
+        target=Target(config.target),
         seed=config.seed,
     )
-    return batches, PatientValidator(source, preprocessing)
+    return batches, PatientValidator(source, preprocessing, target=Target(config.target), context=config.context)
 
 
 def _arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "input_shape": [config.size, config.size, channels],
-        "num_classes": 1,
+        "input_shape": [config.size, config.size, channels * (2 * config.context + 1)],
+        "num_classes": len(Target(config.target).channels),
         "separable": config.separable,
         "dropout": config.dropout,
     }
     chosen = {name: getattr(config, name) for name in ("filters", "depth") if getattr(config, name) is not None}
+    if config.target == "regions":
+        # Three channels that overlap: "auto" would make them exclude each other.
+        chosen["classifier_activation"] = "sigmoid"
     return arguments | chosen
 
 

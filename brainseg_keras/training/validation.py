@@ -1,11 +1,15 @@
 """The score that chooses the checkpoint: Dice per patient over whole volumes, at the files' own resolution."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
+import pandas as pd
 
+from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
+from brainseg_keras.data.labels import region_masks
 from brainseg_keras.data.preprocessing import Preprocessing, normalise
+from brainseg_keras.data.targets import TUMOUR, Target
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
 from brainseg_keras.evaluation.scores import confusion, dice
 
@@ -15,14 +19,16 @@ class PatientScores:
     """What one validation found.
 
     Args:
-        dice: Dice of each patient.
+        dice: Dice of each patient; with several regions the mean over whole tumour, tumour core and enhancing tumour.
         loss: Mean loss over the slices.
-        panel: Probabilities of the panel's slices, at their own resolution.
+        panel: Probabilities of tumour in the panel's slices, at their own resolution.
+        regions: Mean over the patients of each region's Dice; empty where there is one region.
     """
 
     dice: dict[str, float]
     loss: float
     panel: list[np.ndarray]
+    regions: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -38,7 +44,7 @@ class PatientScores:
             "val_dice_median": float(np.median(values)),
             "val_dice_min": float(np.min(values)),
             "val_patients": len(values),
-        }
+        } | {f"val_dice_{name.replace(' ', '_')}": value for name, value in self.regions.items()}
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class PatientValidator:
         panel: How many patients show one slice each: the one with most tumour.
         batch_size: Slices in a prediction.
         threshold: Probability above which a pixel is tumour.
+        target: What the network was asked for.
+        context: Neighbouring slices on each side that it sees.
     """
 
     def __init__(
@@ -79,10 +87,14 @@ class PatientValidator:
         panel: int = 6,
         batch_size: int = 16,
         threshold: float = 0.5,
+        target: Target = TUMOUR,
+        context: int = 0,
     ):
         self._preprocessing = preprocessing
         self._batch_size = batch_size
         self._threshold = threshold
+        self._target = target
+        self._context = context
         self._volumes = []
         self.panel: list[PanelSlice] = []
         self._panel_places: dict[str, int] = {}
@@ -99,28 +111,37 @@ class PatientValidator:
         """Predict every volume and score it.
 
         Args:
-            model: Network with a sigmoid output of one class.
+            model: Network whose channels are the target's.
             loss: Computed at the network's resolution, slice by slice.
 
         Returns:
             Dice of each patient, and what the panel shows.
         """
-        scores, losses, shown = {}, [], []
+        regions, losses, shown = {}, [], []
         for patient, inputs, intensity, masks in self._volumes:
             probabilities = self._predict(model, inputs, intensity)
-            truth = self._preprocessing.masks(masks)[..., None].astype(np.float32)
+            truth = self._target.encode(self._preprocessing.masks(masks))
             losses.append((float(loss(truth, probabilities)), len(masks)))
-            restored = self._preprocessing.restore(probabilities[..., 0], masks.shape[1:])
-            scores[patient] = float(dice(confusion(masks, restored > self._threshold)))
+            restored = self._preprocessing.restore_channels(probabilities, masks.shape[1:])
+            answer = self._target.decode(restored, self._threshold)
+            regions[patient] = self._score_regions(masks, answer)
             if patient in self._panel_places:
-                shown.append(restored[self._panel_places[patient]])
+                shown.append(self._target.tumour(restored[self._panel_places[patient]]))
         values, weights = zip(*losses, strict=True)
-        return PatientScores(scores, float(np.average(values, weights=weights)), shown)
+        scores = {patient: float(np.mean(list(own.values()))) for patient, own in regions.items()}
+        means = {} if self._target.name == "tumour" else pd.DataFrame(regions).mean(axis=1).to_dict()
+        return PatientScores(scores, float(np.average(values, weights=weights)), shown, means)
+
+    def _score_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, float]:
+        truths = region_masks(masks, self._target.classes)
+        answers = region_masks(answer, self._target.classes)
+        return {name: float(dice(confusion(truths[name], answers[name]))) for name in truths}
 
     def _predict(self, model: keras.Model, inputs: np.ndarray, intensity: np.ndarray) -> np.ndarray:
         parts = []
+        places, intensity = neighbour_places(len(inputs), self._context), repeat_range(intensity, self._context)
         for start in range(0, len(inputs), self._batch_size):
-            batch = normalise(inputs[start : start + self._batch_size], intensity)
+            batch = normalise(stack_neighbours(inputs, places[start : start + self._batch_size]), intensity)
             # One shape for every call: a last, smaller batch would be compiled anew on some backends.
             padded = np.pad(batch, ((0, self._batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
             parts.append(np.asarray(model.predict_on_batch(padded))[: len(batch)])

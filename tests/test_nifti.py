@@ -1,0 +1,183 @@
+"""Readers of NIfTI volumes: every naming, every label scheme, orientation, scaling, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from commands import brainseg
+from volumes import LPS, SHAPE, head, write_patient, write_volume
+
+from brainseg_keras.data.labels import SCHEMES
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.errors import InputError
+
+# Labels in files for background, necrotic core, edema and enhancing tumour.
+NUMBERS = {"brats2020": (0, 1, 2, 4), "brats2023": (0, 1, 2, 3), "brats2015": (0, 1, 2, 4), "msd": (0, 2, 1, 3)}
+NAMINGS = {
+    "brats2020": (("_flair", "_t1", "_t1ce", "_t2"), "_seg", None),
+    "brats2023": (("-t2f", "-t1n", "-t1c", "-t2w"), "-seg", None),
+    "msd": (("_flair",), "_label", "msd"),
+}
+
+
+@pytest.mark.parametrize("scheme", NAMINGS)
+@pytest.mark.parametrize("flat", [True, False], ids=["one folder", "a folder each"])
+def test_namings_of_all_years(tmp_path, scheme, flat):
+    images, label, labels = NAMINGS[scheme]
+    expected = {}
+    for number in range(3):
+        name = f"Case_{number}"
+        folder = tmp_path if flat else tmp_path / name
+        expected[name] = write_patient(folder, name, seed=number, images=images, label=label, scheme=NUMBERS[scheme])
+    source = open_source(tmp_path, labels=labels)
+    assert set(source.channels) <= {"T1", "T1ce", "T2", "FLAIR"} and len(source.channels) == len(images)
+    for name, (pixels, truth) in expected.items():
+        volume = source.volume(name)
+        np.testing.assert_array_equal(volume.masks, truth)
+        np.testing.assert_array_equal(volume.images[..., source.channels.index("FLAIR")], pixels)
+        assert volume.spacing == (4.0, 2.0, 1.0)
+    assert source.table.tumour_pixels.sum() == sum((truth > 0).sum() for _, truth in expected.values())
+
+
+def test_own_naming_by_patterns(tmp_path):
+    for number in range(3):
+        pixels, labels = head(number)
+        folder = tmp_path / f"pat000{number}"
+        write_volume(folder / "Flair_subtrMeanDivStd.nii.gz", pixels)
+        write_volume(folder / "T1c_subtrMeanDivStd.nii.gz", pixels * 2)
+        write_volume(folder / "brainmask.nii.gz", np.float32(pixels > 0))
+        # Of 2015: 3 is non-enhancing core, which belongs to the necrotic one since 2017.
+        old = np.array([0, 1, 2, 4], np.float32)[labels]
+        old[2, 14, 13] = 3
+        write_volume(folder / "OTMultiClass.nii.gz", old)
+    source = open_source(
+        tmp_path,
+        labels="brats2015",
+        image_pattern=r"(?P<patient>[^/]+)/(?P<modality>[A-Za-z0-9]+)_subtrMeanDivStd\.nii\.gz",
+        label_pattern=r"(?P<patient>[^/]+)/OTMultiClass\.nii\.gz",
+    )
+    assert source.channels == ("T1ce", "FLAIR")
+    volume = source.volume("pat0001")
+    assert volume.masks[2, 14, 13] == 1
+    assert set(np.unique(volume.masks)) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "PIR", "SAL"])
+def test_orientation_does_not_change_the_slices(tmp_path, axes):
+    for number in range(3):
+        pixels, labels = write_patient(tmp_path, f"P_{number}", seed=number, axes=axes)
+    volume = open_source(tmp_path).volume("P_2")
+    np.testing.assert_array_equal(volume.masks, labels)
+    np.testing.assert_array_equal(volume.images[..., 1], pixels)
+    assert volume.spacing == (4.0, 2.0, 1.0)
+
+
+def test_values_are_scaled_as_the_header_says(tmp_path):
+    for number in range(3):
+        pixels, _ = write_patient(tmp_path, f"P_{number}", seed=number, images=())
+        write_volume(tmp_path / f"P_{number}_flair.nii.gz", pixels, slope=0.25)
+    volume = open_source(tmp_path).volume("P_2")
+    assert np.abs(volume.images[..., 0] - pixels).max() <= 0.125 + 1e-4
+
+
+def test_decathlon_layout(tmp_path):
+    import nibabel
+
+    names = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
+    (tmp_path / "Task01").mkdir()
+    (tmp_path / "Task01" / "dataset.json").write_text(json.dumps({"modality": names}))
+    for number in range(3):
+        pixels, labels = head(number)
+        four = np.stack([np.transpose(pixels * (k + 1), (2, 1, 0)) for k in range(4)], axis=-1)
+        path = tmp_path / "Task01" / "imagesTr" / f"BRATS_00{number}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(four, LPS), path)
+        write_volume(tmp_path / "Task01" / "labelsTr" / path.name, np.array(NUMBERS["msd"], np.uint8)[labels])
+    source = open_source(tmp_path)
+    assert source.channels == ("FLAIR", "T1", "T1ce", "T2")
+    volume = source.volume("BRATS_002")
+    np.testing.assert_array_equal(volume.masks, labels)
+    np.testing.assert_array_equal(volume.images[..., 2], pixels * 3)
+    chosen = open_source(tmp_path, modalities="T2,FLAIR").volume("BRATS_002")
+    np.testing.assert_array_equal(chosen.images, volume.images[..., [3, 0]])
+
+
+def test_a_manifest_reads_the_same_volumes(tmp_path):
+    for number in range(3):
+        write_patient(tmp_path / "data", f"P_{number}", seed=number)
+    done = brainseg("data", "manifest", "nifti", tmp_path / "data", "-o", "m.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder, listed = open_source(tmp_path / "data"), open_source(tmp_path / "m.csv", root=tmp_path / "data")
+    assert listed.classes == folder.classes and listed.channels == folder.channels
+    np.testing.assert_array_equal(listed.volume("P_1").images, folder.volume("P_1").images)
+    pixels, _ = head(1)
+    pixels[2, 14, 13] += 1
+    write_volume(tmp_path / "data" / "P_1_flair.nii.gz", pixels)
+    with pytest.raises(InputError, match=r"P_1_flair.*has changed since its manifest"):
+        listed.volume("P_1")
+
+
+def without_t2(folder):
+    for number in range(3):
+        write_patient(folder, f"P_{number}", images=("_flair", "_t2") if number else ("_flair",))
+
+
+def without_labels(folder):
+    write_patient(folder, "P_1")
+    (folder / "P_1_seg.nii.gz").unlink()
+    write_patient(folder, "P_2")
+
+
+def of_another_scheme(folder):
+    write_patient(folder, "P_1", scheme=(0, 1, 2, 3))
+
+
+def without_a_scheme(folder):
+    write_patient(folder, "P_1", label="_label", scheme=(0, 1, 2, 3))
+
+
+def on_another_grid(folder):
+    for number in range(3):
+        write_patient(folder, f"P_{number}")
+    write_volume(folder / "P_1_flair.nii.gz", head(1)[0], affine=np.diag([-1.0, -2.0, 5.0, 1.0]))
+
+
+def of_another_shape(folder):
+    for number in range(3):
+        write_patient(folder, f"P_{number}")
+    write_volume(folder / "P_1_flair.nii.gz", head(1, (6, 32, 31))[0])
+
+
+def truncated(folder):
+    for number in range(3):
+        write_patient(folder, f"P_{number}")
+    file = folder / "P_1_seg.nii.gz"
+    file.write_bytes(file.read_bytes()[:200])
+
+
+REFUSED = [
+    (without_t2, "P_0 .* has no T2; it has FLAIR", "--modalities FLAIR"),
+    (without_labels, "P_1 .* has no labels", "Bring the file"),
+    (of_another_scheme, r"P_1_seg.* holds the labels \[0.0, 1.0, 2.0, 3.0\]", "They fit --labels brats2023"),
+    (without_a_scheme, "Say what the labels", "--labels brats2020"),
+    (on_another_grid, "P_1_flair.* do not lie on one grid", "Resample"),
+    (of_another_shape, "P_1_flair.* do not lie on one grid", "Resample"),
+    (truncated, "P_1_seg.* as NIfTI", "copy or convert it again"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said", "cure"), REFUSED, ids=lambda value: getattr(value, "__name__", None))
+def test_refusals_name_the_file_and_the_cure(tmp_path, damage, said, cure):
+    damage(tmp_path)
+    with pytest.raises(InputError, match=rf"(?s){said}.*{cure}"):
+        open_source(tmp_path).volume("P_1")
+
+
+def test_a_missing_sequence_may_be_left_out_of_all(tmp_path):
+    without_t2(tmp_path)
+    assert open_source(tmp_path, modalities="FLAIR").volume("P_0").images.shape == (*SHAPE, 1)
+
+
+def test_schemes_know_each_class_once():
+    for name, numbers in SCHEMES.items():
+        assert set(numbers.values()) == ({1} if name == "binary" else {1, 2, 3})
