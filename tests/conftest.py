@@ -38,3 +38,12 @@ def lgg():
     if not folder:
         pytest.skip("BRAINSEG_LGG is unset: no real LGG data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def brats():
+    """Real volumes: BRAINSEG_BRATS names the folder that holds msd_task01 and brats2015."""
+    folder = os.environ.get("BRAINSEG_BRATS")
+    if not folder:
+        pytest.skip("BRAINSEG_BRATS is unset: no real BraTS data")
+    return Path(folder)

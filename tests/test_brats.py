@@ -1,8 +1,11 @@
 """The BraTS 2020 HDF5 slices: as shared, written and read back, and what is refused."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
+from commands import brainseg
 from volumes import write_patient
 
 from brainseg_keras.data.brats import read_brats, write_brats_slices
@@ -21,8 +24,6 @@ def slices(tmp_path_factory):
 
 @pytest.fixture
 def own(slices, tmp_path):
-    import shutil
-
     return shutil.copytree(slices, tmp_path / FOLDER)
 
 
@@ -110,6 +111,34 @@ def test_refusals_name_the_file_and_the_cure(own, damage, said, cure):
     damage(own)
     with pytest.raises(InputError, match=rf"(?s){said}.*{cure}"):
         open_source(own).volume("volume_2")
+
+
+def test_the_command_writes_one_phantom_in_both_forms(tmp_path):
+    done = brainseg(
+        "data", "phantom", "p", "--modalities", "4", "--patients", "3", "--slices", "8", "--size", "48", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = open_source(tmp_path / "p"), open_source(tmp_path / "p" / "nifti")
+    assert first.channels == second.channels and first.classes == second.classes
+    for patient in ("volume_1", "volume_3"):
+        one, other = first.volume(patient), second.volume(patient)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.masks, other.masks)
+        assert one.spacing == other.spacing == (4.0, 1.0, 1.0)
+
+
+def test_the_phantom_shows_what_its_labels_say():
+    """Enhancing tumour is bright after contrast agent and edema in FLAIR; patients do not depend on their number."""
+    alone = brats_phantom_volume(3, 5, slices=12, size=64)
+    np.testing.assert_array_equal(alone.images, brats_phantom_volume(3, 5, slices=12, size=64).images)
+    for index in range(6):
+        volume = brats_phantom_volume(3, index, slices=12, size=64)
+        assert set(np.unique(volume.masks)) == {0, 1, 2, 3}
+        mean = {label: volume.images[volume.masks == label].mean(axis=0) for label in range(4)}
+        t1, t1ce, _, flair = range(4)
+        assert mean[3][t1ce] > mean[2][t1ce] and mean[3][t1ce] > mean[1][t1ce]
+        assert mean[2][flair] > mean[1][flair] and mean[2][t1] < mean[2][flair]
+        assert np.isfinite(volume.images).all()
 
 
 def test_only_what_brats_holds_is_written(phantom, tmp_path):

@@ -172,6 +172,56 @@ def test_all_faults_at_once_are_all_found(lgg_copy):
     assert {(check, severity, name) for name, (_, check, severity) in zip(names, PLANTED, strict=True)} <= kinds
 
 
+def test_faults_planted_in_real_patients_are_all_found(lgg, tmp_path):
+    names = [folder.name for folder in patients(lgg / "kaggle_3m" if (lgg / "kaggle_3m").is_dir() else lgg)]
+    source = lgg / "kaggle_3m" if (lgg / "kaggle_3m").is_dir() else lgg
+    # Of patients in whom nothing is copied and no background is bright.
+    chosen = [name for name in names if name.startswith("TCGA_CS")][:8] + [n for n in names if "TCGA_DU_58" in n][:3]
+    for name in chosen:
+        shutil.copytree(source / name, tmp_path / "kaggle_3m" / name)
+    root = tmp_path / "kaggle_3m"
+    assert check_data(root) == []
+    for folder, (plant, _, _) in zip(patients(root), PLANTED, strict=False):
+        if plant is not shifted:
+            plant(folder)
+    pair = middle_copied_to(patients(root)[-1], root / "TCGA_ZZ_9999_20000101")
+    every = {(finding.check, finding.severity, *finding.patients) for finding in check_data(root)}
+    expected = {
+        (check, severity, folder.name)
+        for folder, (plant, check, severity) in zip(patients(root), PLANTED, strict=False)
+        if plant is not shifted
+    }
+    assert expected <= every
+    assert any(check == "same-slice" and set(pair) == set(who) for check, _, *who in every)
+
+
+def middle_copied_to(folder, target):
+    """A patient once more, under another name and in another contrast."""
+    target.mkdir()
+    for file in folder.iterdir():
+        pixels = np.array(Image.open(file))
+        changed = pixels if "_mask" in file.name else np.uint8(np.clip(pixels * 0.9 + 2, 0, 255))
+        Image.fromarray(changed).save(target / file.name.replace(folder.name, target.name))
+    return folder.name, target.name
+
+
+def test_masks_shifted_in_real_patients(lgg, tmp_path):
+    """By 48 and 36 pixels: most are found, and no mask that lies right is called shifted."""
+    root = lgg / "kaggle_3m" if (lgg / "kaggle_3m").is_dir() else lgg
+    for number, folder in enumerate(patients(root)[:20]):
+        shutil.copytree(folder, tmp_path / "kaggle_3m" / folder.name)
+        if number % 2:
+            for file in slices(tmp_path / "kaggle_3m" / folder.name, mask=True):
+                edit(file, lambda pixels: np.roll(pixels, (48, 36), (0, 1)))
+    said = {
+        finding.patients[0]
+        for finding in check_data(tmp_path / "kaggle_3m")
+        if finding.check in ("mask-shifted", "mask-outside-head")
+    }
+    moved = {folder.name for folder in patients(root)[:20][1::2]}
+    assert said <= moved and len(said) >= 7
+
+
 # ---- volumes
 
 

@@ -59,7 +59,7 @@ def test_what_is_missing_or_changed_is_named(known, own_phantom):
 
 def test_brats_is_counted(tmp_path):
     write_brats_phantom(tmp_path, patients=1, slices=8, size=32)
-    with pytest.raises(IncompleteError, match="holds 8 slices of BraTS 2020. Expected 57195"):
+    with pytest.raises(IncompleteError, match=r"holds 8 slices of BraTS 2020\. Expected 57195"):
         fetch("brats2020", download=lambda handle: str(tmp_path))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainseg_keras.data.manifest import read_manifest
-from brainseg_keras.data.splits import assign_splits, fixed_split, split_patients
+from brainseg_keras.data.splits import assign_folds, assign_splits, fixed_split, split_patients
 from brainseg_keras.errors import InputError
 
 patients = st.lists(
@@ -117,6 +117,31 @@ def test_fewer_than_three_patients_cannot_be_split():
 def test_shares_that_do_not_add_up_are_refused(fractions):
     with pytest.raises(InputError, match="sum to 1"):
         split_patients(table_of([("CS", n) for n in range(5)]), fractions=fractions)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=patients.filter(lambda pairs: len(pairs) >= 5), folds=st.integers(2, 5), seed=st.integers(0, 9))
+def test_folds_test_each_patient_once(pairs, folds, seed):
+    table = table_of(pairs).assign(split="train")
+    made = assign_folds(table, folds=folds, seed=seed)
+    assert len(made) == folds
+    splits = pd.DataFrame({number: fold.set_index("patient").split for number, fold in enumerate(made)})
+    assert (splits == "val").sum(axis=1).eq(1).all()
+    assert (splits == "test").sum(axis=1).eq(1 if folds > 2 else 0).all()
+    sizes = (splits == "val").sum()
+    assert sizes.max() - sizes.min() <= 1
+    assert all(
+        again.equals(first) for again, first in zip(assign_folds(table, folds=folds, seed=seed), made, strict=True)
+    )
+
+
+def test_committed_folds_are_what_the_command_makes():
+    root = Path(__file__).resolve().parent.parent / "data_manifests"
+    committed = pd.read_csv(root / "lgg_folds.csv").set_index("patient").fold
+    made = assign_folds(read_manifest(root / "lgg.csv"), folds=5)
+    for number, fold in enumerate(made, start=1):
+        tested = set(fold.patient[fold.split == "test"])
+        assert tested == set(committed.index[committed == number])
 
 
 def test_data_without_a_fixed_split_get_a_seeded_one():

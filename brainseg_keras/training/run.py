@@ -123,7 +123,7 @@ def describe_run(config: TrainingConfig, table: pd.DataFrame, **more: Any) -> di
         "config": dataclasses.asdict(config),
         "seed": config.seed,
         "versions": {name: _version(name) for name in names} | {"python": platform.python_version()},
-        "machine": {"processor": _processor(), "cores": os.cpu_count()},
+        "machine": {"processor": processor(), "cores": os.cpu_count()},
         "manifest_sha256": digest,
         "git_commit": _git_commit(),
         **more,
@@ -137,7 +137,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the processor.
+
+    Returns:
+        As the system calls it, such as `Intel(R) Xeon(R) Platinum 8481C`.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(errors="replace").splitlines():
