@@ -244,7 +244,6 @@ USAGE = [
     ("data phantom new --patients 0", "Received: 0", "at least one patient"),
     ("data phantom new --modalities 3", "Received: 3", "1 (layout of LGG) or 4 (BraTS)"),
     ("data split empty --folds 1 -o folds", "empty holds no layout that is known", "<patient>/<patient>_<n>.tif"),
-    ("data split full/kaggle_3m --folds 1 -o folds", "Received: 1", "2 to the number of patients"),
     ("data check nowhere", "No such folder: nowhere", "takes a folder of MRI slices"),
     ("data fetch brats1999", "'brats1999'", "lgg, brats2020"),
     ("data phantom new --size 8", "20 of 8", "at least 6 slices of 32 pixels"),

@@ -135,6 +135,12 @@ def test_folds_test_each_patient_once(pairs, folds, seed):
     )
 
 
+@pytest.mark.parametrize("folds", [1, 6])
+def test_more_folds_than_patients_or_none_are_refused(folds):
+    with pytest.raises(InputError, match=rf"2 to the number of patients, 5\. Received: {folds}"):
+        assign_folds(table_of([("CS", n) for n in range(5)]), folds=folds)
+
+
 def test_committed_folds_are_what_the_command_makes():
     root = Path(__file__).resolve().parent.parent / "data_manifests"
     committed = pd.read_csv(root / "lgg_folds.csv").set_index("patient").fold

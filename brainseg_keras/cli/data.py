@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from brainseg_keras.cli import options
-from brainseg_keras.cli.options import JSON
+from brainseg_keras.cli.options import JSON, takes_layout
 from brainseg_keras.errors import InputError
 
 app = typer.Typer(help="Phantom, manifests and packed data.", no_args_is_help=True)
@@ -42,26 +43,22 @@ def phantom(
 
 
 @app.command()
+@takes_layout
 def manifest(
     format: str = typer.Argument(help="Layout of the folder: lgg, brats-h5, nifti, msd or pairs."),
     path: Path = typer.Argument(help="The folder."),
     output: Path = typer.Option(..., "-o", "--output", help="CSV to write."),
-    modalities: str = options.MODALITIES,
-    labels: str = options.LABELS,
-    image_pattern: str = options.IMAGE_PATTERN,
-    label_pattern: str = options.LABEL_PATTERN,
     seed: int = options.SEED,
     as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
 ) -> None:
     """Write the list of slices with patient, split and checksums of the decoded pixels."""
     from brainseg_keras.data.manifest import write_manifest
     from brainseg_keras.data.sources import list_slices
     from brainseg_keras.data.splits import assign_splits
 
-    wanted = [name.strip() for name in modalities.split(",")] if modalities else None
-    chosen = options.layout(format, wanted, labels, image_pattern, label_pattern)
-    del chosen["root"]
-    table, _ = list_slices(path, **chosen, checksums=True)
+    table, _ = list_slices(path, format=format, **layout, checksums=True)
     table, unnamed = assign_splits(table, seed=seed)
     if unnamed:
         typer.echo(f"In no split, since the fixed one does not name them: {', '.join(unnamed)}", err=True)
@@ -72,18 +69,16 @@ def manifest(
 
 
 @app.command()
+@takes_layout
 def pack(
     path: str = typer.Argument(help="Folder of MRI slices, manifest (.csv), or phantom."),
     output: Path = typer.Option(..., "-o", "--output", help="HDF5 file to write (.h5)."),
-    format: str = options.FORMAT,
     root: Path = options.ROOT,
-    modalities: str = options.MODALITIES,
-    labels: str = options.LABELS,
-    image_pattern: str = options.IMAGE_PATTERN,
-    label_pattern: str = options.LABEL_PATTERN,
     float16: bool = typer.Option(False, "--float16", help="Half precision for images that are not 8 bit."),
     seed: int = options.SEED,
     as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
 ) -> None:
     """Pack a data set into one HDF5 file, so that training starts in seconds."""
     from rich.console import Console
@@ -94,9 +89,7 @@ def pack(
 
     if output.suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(f"A packed data set ends in .h5. Received: -o {output}.")
-    source = open_source(
-        path, seed=seed, **options.layout(format, modalities, labels, image_pattern, label_pattern, root)
-    )
+    source = open_source(path, root=root, seed=seed, **layout)
     count = source.table.patient.nunique()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("packing", total=count)
@@ -106,17 +99,15 @@ def pack(
 
 
 @app.command()
+@takes_layout
 def split(
     path: str = typer.Argument(help="Folder of MRI slices, or manifest (.csv)."),
     output: Path = typer.Option(..., "-o", "--output", help="Folder for fold1.csv, fold2.csv and so on."),
     folds: int = typer.Option(5, "--folds", help="How many."),
-    format: str = options.FORMAT,
-    modalities: str = options.MODALITIES,
-    labels: str = options.LABELS,
-    image_pattern: str = options.IMAGE_PATTERN,
-    label_pattern: str = options.LABEL_PATTERN,
     seed: int = options.SEED,
     as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
 ) -> None:
     """Write manifests of k folds by patient: each patient is tested once, and validates once."""
     from brainseg_keras.data.manifest import read_manifest, write_manifest
@@ -126,10 +117,7 @@ def split(
     if path.lower().endswith(".csv"):
         table = read_manifest(path)
     else:
-        wanted = [name.strip() for name in modalities.split(",")] if modalities else None
-        chosen = options.layout(format, wanted, labels, image_pattern, label_pattern)
-        del chosen["root"]
-        table, _ = list_slices(path, **chosen)
+        table, _ = list_slices(path, **layout)
     files = []
     for number, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
         files.append(output / f"fold{number}.csv")
@@ -140,17 +128,15 @@ def split(
 
 
 @app.command()
+@takes_layout
 def check(
     path: str = typer.Argument(help="Folder of MRI slices, manifest (.csv), or packed data (.h5)."),
     output: Path = typer.Option(None, "-o", "--output", help="Folder for findings.json and findings.html."),
-    format: str = options.FORMAT,
     root: Path = options.ROOT,
-    modalities: str = options.MODALITIES,
-    labels: str = options.LABELS,
-    image_pattern: str = options.IMAGE_PATTERN,
-    label_pattern: str = options.LABEL_PATTERN,
     seed: int = options.SEED,
     as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
 ) -> None:
     """Look for what spoils a training: leaks, bad masks, blank slices. Exit code 2 on errors, 1 on warnings."""
     from rich.console import Console
@@ -161,9 +147,7 @@ def check(
     from brainseg_keras.files import write_whole
     from brainseg_keras.reports.data_page import write_data_page
 
-    chosen = options.layout(format, modalities, labels, image_pattern, label_pattern)
-    del chosen["root"]
-    found = check_data(path, root=root, seed=seed, progress=lambda names: progress_bar(names, "checking"), **chosen)
+    found = check_data(path, root=root, seed=seed, progress=lambda names: progress_bar(names, "checking"), **layout)
     plain = [{"check": f.check, "severity": f.severity, "text": f.text, "patients": list(f.patients)} for f in found]
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -173,7 +157,8 @@ def check(
     if as_json:
         typer.echo(json.dumps({"findings": plain}))
     elif found:
-        table = Table("severity", "check", "what was found", title=f"{path}: {len(found)} findings")
+        table = Table("severity", "check", title=f"{path}: {len(found)} findings")
+        table.add_column("what was found", overflow="fold")
         for finding in found:
             table.add_row(finding.severity, finding.check, finding.text)
         Console(soft_wrap=False).print(table)

@@ -3,16 +3,17 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from brainseg_keras.cli import options
-from brainseg_keras.cli.options import DATA, JSON
+from brainseg_keras.cli.options import DATA, JSON, ROOT, takes_layout
 from brainseg_keras.cli.progress import progress_bar
 
 MODEL = typer.Argument("lgg", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")
 
 
+@takes_layout
 def evaluate_command(
     model: str = MODEL,
     data: str = DATA,
@@ -21,13 +22,10 @@ def evaluate_command(
     spacing: str = typer.Option(None, help="Millimetres between slices, rows and columns, such as 5,0.9,0.9."),
     tolerance: float = typer.Option(2.0, help="Of surface Dice, in mm, or in pixels without --spacing."),
     batch_size: int = typer.Option(16, help="Slices in one step of the network."),
-    format: str = options.FORMAT,
-    root: Path = options.ROOT,
-    modalities: str = options.MODALITIES,
-    labels: str = options.LABELS,
-    image_pattern: str = options.IMAGE_PATTERN,
-    label_pattern: str = options.LABEL_PATTERN,
+    root: Path = ROOT,
     as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
 ) -> None:
     """Score a network on whole patients: report.json, per_patient.csv, per_slice.csv, report.html."""
     from brainseg_keras.data.sources import open_source
@@ -37,7 +35,7 @@ def evaluate_command(
 
     steps = _spacing(spacing)
     predictor = Predictor(model, batch_size=batch_size)
-    source = open_source(data, **options.layout(format, modalities, labels, image_pattern, label_pattern, root))
+    source = open_source(data, root=root, **layout)
     if output is None and predictor.folder is None:
         raise InputError(f"{model} is no run folder. Say where the report goes: -o FOLDER.")
     folder = output or predictor.folder / "evaluation" / split
@@ -65,18 +63,16 @@ def evaluate_command(
     )
 
 
+@takes_layout
 def tune_command(
     model: str = typer.Argument(..., help="Run folder, or a model file with -o."),
     data: str = DATA,
     output: Path = typer.Option(None, "-o", "--output", help="Folder for postprocess.json; default the run folder."),
     batch_size: int = typer.Option(16, help="Slices in one step of the network."),
-    format: str = options.FORMAT,
-    root: Path = options.ROOT,
-    modalities: str = options.MODALITIES,
-    labels: str = options.LABELS,
-    image_pattern: str = options.IMAGE_PATTERN,
-    label_pattern: str = options.LABEL_PATTERN,
+    root: Path = ROOT,
     as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
 ) -> None:
     """Choose threshold, components and flip averaging on the validation patients, and keep the choice in the run."""
     from brainseg_keras.data.sources import open_source
@@ -87,7 +83,7 @@ def tune_command(
     predictor = Predictor(model, batch_size=batch_size)
     if output is None and predictor.folder is None:
         raise InputError(f"{model} is no run folder. Say where the choice goes: -o FOLDER.")
-    source = open_source(data, **options.layout(format, modalities, labels, image_pattern, label_pattern, root))
+    source = open_source(data, root=root, **layout)
     tuned = tune(
         predictor,
         source,

@@ -14,7 +14,7 @@ from brainseg_keras.data.images import pixel_checksum
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS, SPLITS, read_manifest
 from brainseg_keras.data.nifti import orientation
-from brainseg_keras.data.sources import list_slices, open_source, source_of
+from brainseg_keras.data.sources import list_slices, names_of, open_source, source_of
 from brainseg_keras.data.splits import assign_splits
 from brainseg_keras.data.volumes import FileVolumes, VolumeSource
 from brainseg_keras.errors import InputError
@@ -98,9 +98,7 @@ def _open(
     if not isinstance(path, Path) or path.suffix.lower() in (".csv", ".h5", ".hdf5"):
         return open_source(path, root=root, seed=seed, **layout)
     skipped: dict[str, str] = {}
-    modalities = layout.pop("modalities", None)
-    wanted = [name.strip() for name in modalities.split(",")] if isinstance(modalities, str) else modalities
-    table, folder = list_slices(path, **layout, modalities=wanted, skipped=skipped)
+    table, folder = list_slices(path, **layout, skipped=skipped)
     findings += [Finding("unreadable", "error", text, (name,)) for name, text in skipped.items()]
     if table.empty:
         return None
@@ -108,7 +106,7 @@ def _open(
         table, _ = assign_splits(table, seed=seed)
     except InputError as error:
         findings.append(Finding("split", "warning", str(error)))
-    return source_of(table, folder, wanted)
+    return source_of(table, folder, names_of(layout.get("modalities")))
 
 
 def _tolerant_manifest(path: Path, findings: list[Finding], error: InputError) -> pd.DataFrame | None:

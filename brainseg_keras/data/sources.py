@@ -68,8 +68,7 @@ def open_source(
         >>> open_source("phantom").channels
         ('T1', 'FLAIR', 'T1ce')
     """
-    if isinstance(modalities, str):
-        modalities = [name.strip() for name in modalities.split(",") if name.strip()]
+    modalities = names_of(modalities)
     if str(path) == "phantom":
         path = cached_phantom(format or "lgg")
     path = Path(path).expanduser()
@@ -99,7 +98,7 @@ def list_slices(
     path: str | Path,
     *,
     format: str | None = None,
-    modalities: Sequence[str] | None = None,
+    modalities: Sequence[str] | str | None = None,
     labels: str | None = None,
     image_pattern: str | None = None,
     label_pattern: str | None = None,
@@ -126,7 +125,7 @@ def list_slices(
     """
     if format not in (None, *FORMATS):
         raise InputError(f"format is one of {', '.join(FORMATS)}. Received: {format!r}.")
-    path = Path(path)
+    path, modalities = Path(path), names_of(modalities)
     if not path.is_dir():
         raise InputError(
             f"No such folder: {path}. --data takes a folder of MRI slices, a manifest (.csv), a packed data set (.h5), "
@@ -147,6 +146,23 @@ def list_slices(
         "pairs": partial(read_pairs, labels=labels, image_pattern=image_pattern),
     }
     return readers[format](path, checksums=checksums, skipped=skipped)
+
+
+def names_of(modalities: Sequence[str] | str | None) -> list[str] | None:
+    """Read names of sequences, as a list or as one text with commas.
+
+    Args:
+        modalities: Either, or None.
+
+    Returns:
+        A list, or None where there are none.
+
+    Example:
+        >>> names_of("T1ce, FLAIR")
+        ['T1ce', 'FLAIR']
+    """
+    given = modalities.split(",") if isinstance(modalities, str) else modalities or []
+    return [name.strip() for name in given if name.strip()] or None
 
 
 def detect_format(path: Path) -> str:
