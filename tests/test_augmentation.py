@@ -228,3 +228,33 @@ def test_bytes_moved_and_then_looked_up_are_normalised_pixels_moved(channels):
     assert np.median(error) < 0.015
     floats, _ = augmentation.normalised(images.astype("float32"), masks, intensity, np.random.default_rng(5))
     np.testing.assert_array_equal(floats, plain_images)
+
+
+@pytest.mark.parametrize("context", [0, 1])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_flair_stands_in_for_others_with_its_own_range(dtype, context):
+    """What stands in is the very picture of the other channel, normalised as it is; neighbours change alike."""
+    rng = np.random.default_rng(0)
+    own = rng.integers(0, 200, (200, 12, 12, 3)).astype(dtype)
+    images = np.concatenate([own] * (2 * context + 1), axis=-1)
+    ranges = np.tile(np.array([[0.0, 100.0], [10.0, 50.0], [0.0, 80.0]]), (200, 2 * context + 1, 1))
+    still = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0, stand_in=0.6, stand_in_channel=1)
+    masks = np.zeros((200, 12, 12), np.uint8)
+    changed, _ = still.normalised(images, masks, ranges, np.random.default_rng(1), context)
+    plain = normalise(images, ranges)
+    replaced = np.array([[np.array_equal(c[..., k], c[..., 1]) for k in (0, 2)] for c in changed])
+    for image, before, (first, last) in zip(changed, plain, replaced, strict=True):
+        np.testing.assert_array_equal(image[..., 1], before[..., 1])
+        np.testing.assert_array_equal(image[..., 0], before[..., 1 if first else 0])
+        np.testing.assert_array_equal(image[..., 2], before[..., 1 if last else 2])
+        np.testing.assert_array_equal(image[..., -3:], image[..., :3])
+    # 0.6: half for all; else for one of the three, which may be FLAIR itself.
+    assert 0.2 < replaced.all(axis=1).mean() < 0.4 and 0.1 < (replaced.sum(axis=1) == 1).mean() < 0.3
+
+
+def test_nothing_stands_in_unless_asked():
+    images = np.random.default_rng(0).random((8, 12, 12, 3))
+    masks = np.zeros((8, 12, 12), np.uint8)
+    first, _ = Augmentation()(images, masks, np.random.default_rng(3))
+    second, _ = Augmentation(stand_in=0.0, stand_in_channel=2)(images, masks, np.random.default_rng(3))
+    np.testing.assert_array_equal(first, second)

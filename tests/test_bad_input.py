@@ -252,6 +252,7 @@ USAGE = [
     ("train --learning-rate nan", "Received: nan", "learning_rate is above 0"),
     ("train --target class", "'class'", "tumour, classes, regions"),
     ("train --target classes", "tells tumour from background alone", "Use --target tumour"),
+    ("train --stand-in 2", "Received: 2.0", "between 0 and 1"),
     ("train --context 9", "Received: 9", "between 0 and 8"),
     ("train --modalities T2", "Received: T2", "each of T1, FLAIR, T1ce"),
     ("train --precision float64", "'float64'", "auto, float32, mixed_float16"),

@@ -262,8 +262,10 @@ def test_faults_of_volumes(tmp_path):
     write_patient(tmp_path, "P_6", seed=6, axes="RAS")
     write_patient(tmp_path, "P_7", seed=7, images=("_flair",))
     shutil.copy(tmp_path / "P_7_flair.nii.gz", tmp_path / "P_7_t1ce.nii.gz")
+    write_patient(tmp_path, "P_8", seed=8, scheme=(0, 255, 255, 255))
     every = {(finding.check, finding.severity, finding.patients) for finding in check_data(tmp_path)}
     expected = {
+        ("unreadable", "error", ("P_8",)),
         ("unreadable", "error", ("P_1",)),
         ("label-scheme", "warning", ("P_2",)),
         ("unreadable", "error", ("P_3",)),

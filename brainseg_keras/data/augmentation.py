@@ -22,6 +22,9 @@ class Augmentation:
         intensity: Largest change of each channel's gain and gamma: 0.2 draws each from 1/1.2 to 1.2. Background (0)
             stays where it is.
         noise: Largest standard deviation of Gaussian noise; tissue is 1.
+        stand_in: Probability that one channel stands in for others, as FLAIR does in sets and scans that lack a
+            sequence: half of the time for all, else for one.
+        stand_in_channel: Which channel that is.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -36,6 +39,8 @@ class Augmentation:
     shift: float = 0.06
     intensity: float = 0.2
     noise: float = 0.03
+    stand_in: float = 0.0
+    stand_in_channel: int = 0
 
     def __call__(
         self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, context: int = 0
@@ -51,6 +56,9 @@ class Augmentation:
         Returns:
             New arrays of the same shapes and dtypes.
         """
+        sources = self._sources(rng, len(images), images.shape[-1], context)
+        if sources is not None:
+            images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
         matrices = self._matrices(rng, *masks.shape)
         moved = _move(images, matrices, np.zeros((len(images), images.shape[-1])))
         self._contrast(moved, rng, context)
@@ -82,6 +90,10 @@ class Augmentation:
         """
         if images.dtype != np.uint8:
             return self(normalise(images, intensity), masks, rng, context)
+        sources = self._sources(rng, len(images), images.shape[-1], context)
+        if sources is not None:
+            images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
+            intensity = np.take_along_axis(intensity, sources[..., np.newaxis], axis=1)
         matrices = self._matrices(rng, *masks.shape)
         tables = byte_tables(intensity)
         self._contrast(tables, rng, context)
@@ -93,6 +105,18 @@ class Augmentation:
             cv2.LUT(bytes_moved, table, pixels)
         self._grain(result, rng)
         return result, _move_masks(masks, matrices)
+
+    def _sources(self, rng: np.random.Generator, count: int, channels: int, context: int) -> np.ndarray | None:
+        """Say which channel each channel of each image comes from `(count, channels)`; None for its own."""
+        if not self.stand_in:
+            return None
+        own = channels // (2 * context + 1)
+        sources = np.tile(np.arange(own), (count, 1))
+        chosen, for_all, one = rng.random(count) < self.stand_in, rng.random(count) < 0.5, rng.integers(own, size=count)
+        replaced = for_all[:, np.newaxis] | (np.arange(own) == one[:, np.newaxis])
+        sources[chosen[:, np.newaxis] & replaced] = self.stand_in_channel
+        steps = own * np.arange(2 * context + 1)
+        return (steps[:, np.newaxis] + sources[:, np.newaxis]).reshape(count, channels)
 
     def _matrices(self, rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
         """Draw affine maps `(count, 2, 3)` from old to new pixels, about the centre."""

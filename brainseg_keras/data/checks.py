@@ -24,6 +24,8 @@ _SIDE = 24
 #: Likeness of the edges, and correlation of the thumbnails, from which two slices are nearly the same.
 _EDGES = 0.8
 _CORRELATION = 0.995
+#: Pairs of patients whose slices are shown.
+_SHOWN = 20
 _log = logging.getLogger(__name__)
 
 
@@ -132,7 +134,7 @@ def _fingerprints(volume: Any, channels: tuple[str, ...]) -> pd.DataFrame:
     place = channels.index("FLAIR") if "FLAIR" in channels else 0
     low, high = volume.intensity[place]
     rows = []
-    for number, image, mask in zip(volume.slices, volume.images, volume.masks, strict=True):
+    for number, image in zip(volume.slices, volume.images, strict=True):
         scaled = np.clip((np.float32(image[..., place]) - low) / max(float(high - low), 1e-6), 0, 2)
         # Slices above and below the brain look alike in all patients.
         if (scaled > 0.1).mean() < 0.08:
@@ -144,7 +146,6 @@ def _fingerprints(volume: Any, channels: tuple[str, ...]) -> pd.DataFrame:
             "sha256": pixel_checksum(image),
             "thumbnail": (small - small.mean()).ravel() / max(float(small.std()), 1e-6) / _SIDE,
             "hash": _edge_signs(small),
-            "picture": _small_picture(volume.patient, number, image, mask),
         }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -157,10 +158,11 @@ def _edge_signs(small: np.ndarray) -> np.ndarray:
     return signs / max(float(np.linalg.norm(signs)), 1.0)
 
 
-def _small_picture(patient: str, number: int, image: np.ndarray, mask: np.ndarray, side: int = 128) -> Picture:
-    """Keep a slice small: those of all patients are in memory at once."""
-    step = max(1, max(image.shape[:2]) // side)
-    return Picture(f"{patient}, slice {number}", image[::step, ::step].copy(), mask[::step, ::step].copy())
+def _picture(source: VolumeSource, patient: str, number: int) -> Picture:
+    """Read a slice again to show it: those of all patients would not fit into memory."""
+    volume = source.volume(patient)
+    place = volume.slices.index(number)
+    return Picture(f"{patient}, slice {number}", volume.images[place], volume.masks[place])
 
 
 def _same_slices(prints: pd.DataFrame, source: VolumeSource) -> list[Finding]:
@@ -190,7 +192,9 @@ def _same_slices(prints: pd.DataFrame, source: VolumeSource) -> list[Finding]:
             f"{f': {split.get(first)} and {split.get(second)}' if crosses else ''}. They are probably one patient: "
             "give both one name, or leave one out."
         )
-        pictures = (prints.picture[a], prints.picture[b])
+        pictures = ()
+        if len(findings) < _SHOWN:
+            pictures = tuple(_picture(source, prints.patient[place], prints.slice[place]) for place in (a, b))
         findings.append(
             Finding("same-slice", "error" if crosses else "warning", text, tuple(sorted((first, second))), pictures)
         )

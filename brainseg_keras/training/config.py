@@ -64,6 +64,7 @@ class TrainingConfig:
     shift: float = _option(0.06, "Augmentation: largest shift, as a share of the side.")
     intensity: float = _option(0.2, "Augmentation: largest change of gain and gamma.")
     noise: float = _option(0.03, "Augmentation: largest noise; tissue is 1.")
+    stand_in: float = _option(0.0, "Augmentation: share of slices in which FLAIR stands in for other sequences.")
     blur: float = _option(0.0, "Gaussian blur of each slice, standard deviation in pixels.")
     clahe: float = _option(0.0, "Clip limit of adaptive histogram equalisation; 0 is off.")
     patience: int | None = _option(None, "Stop after so many epochs without a better validation score.")
@@ -89,6 +90,7 @@ class TrainingConfig:
             ("ema", 0, 0.99999),
             ("tumour_share", 0, 1),
             ("flip", 0, 1),
+            ("stand_in", 0, 1),
             ("weight_decay", 0, None),
             ("seed", 0, None),
         ):

@@ -239,9 +239,7 @@ def _load(
 ) -> tuple[SliceBatches, PatientValidator]:
     augmentation = None
     if config.augment:
-        augmentation = Augmentation(
-            config.rotate, config.flip, config.zoom, config.shift, config.intensity, config.noise
-        )
+        augmentation = _augmentation(config, source.channels)
     slices = load_slices(source, "train", preprocessing, context=config.context)
     batches = SliceBatches(
         slices,
@@ -252,6 +250,21 @@ def _load(
         seed=config.seed,
     )
     return batches, PatientValidator(source, preprocessing, target=Target(config.target), context=config.context)
+
+
+def _augmentation(config: TrainingConfig, channels: tuple[str, ...]) -> Augmentation:
+    if config.stand_in and "FLAIR" not in channels:
+        raise InputError(f"stand_in needs FLAIR among the sequences. Received: {', '.join(channels)}.")
+    return Augmentation(
+        config.rotate,
+        config.flip,
+        config.zoom,
+        config.shift,
+        config.intensity,
+        config.noise,
+        config.stand_in,
+        channels.index("FLAIR") if config.stand_in else 0,
+    )
 
 
 def _arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
