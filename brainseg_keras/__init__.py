@@ -19,6 +19,7 @@ _attributes = {
         "res_unet",
         "unet",
     ],
+    "models.attention_maps": ["attention_maps"],
     "models.blocks": ["BlockStyle", "attention_block", "conv_block", "recurrent_res_block", "res_conv_block"],
     "models.builder": ["build_unet"],
     "models": ["build_model", "list_models"],
