@@ -1,6 +1,8 @@
 """Predictor: a trained network with its preprocessing and its postprocessing, on any scan."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from brainseg_keras.data.modalities import arrange_channels
 from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.data.targets import Target
-from brainseg_keras.data.volumes import SelectedChannels, VolumeSource
+from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference.networks import Network, TrainedNetwork, load_network
 from brainseg_keras.inference.postprocessing import Postprocessing
 
 DEFAULT_MODEL = "lgg"
+_log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -171,27 +174,36 @@ class Predictor:
         return outputs
 
 
-def with_channels(source: VolumeSource, predictor: Predictor) -> VolumeSource:
-    """Read of a source what a network takes: channels by name, else as many as it takes.
+class ArrangedVolumes:
+    """A source whose channels are brought to a network's, as `Predictor.arrange` does with a scan.
 
     Args:
         source: Where the volumes come from.
-        predictor: The network.
+        channels: Names of the network's sequences.
 
-    Returns:
-        A source of the network's channels.
-
-    Raises:
-        InputError: Another number of channels, with other names.
+    Example:
+        >>> from brainseg_keras.data import open_source
+        >>> ArrangedVolumes(open_source("phantom", modalities="FLAIR"), ("T1", "FLAIR")).channels
+        ('T1', 'FLAIR')
     """
-    if set(predictor.channels) <= set(source.channels):
-        return source if source.channels == predictor.channels else SelectedChannels(source, predictor.channels)
-    if len(source.channels) != len(predictor.channels):
-        raise InputError(
-            f"The data have {len(source.channels)} channels ({', '.join(source.channels)}). {predictor.name} takes "
-            f"{len(predictor.channels)}: {', '.join(predictor.channels)}."
-        )
-    return source
+
+    def __init__(self, source: VolumeSource, channels: Sequence[str]):
+        self.table = source.table
+        self.classes = source.classes
+        self.channels = tuple(channels)
+        self._source = source
+        self._said = False
+
+    def volume(self, patient: str) -> Volume:
+        """Read one patient; what stands in for what is said once."""
+        volume = self._source.volume(patient)
+        if tuple(self._source.channels) == self.channels:
+            return volume
+        images, remark = arrange_channels(volume.images, self._source.channels, self.channels, f"Patient {patient}")
+        if remark and not self._said:
+            self._said = True
+            _log.warning("%s", remark)
+        return replace(volume, images=images, intensity=intensity_range(images))
 
 
 def _wrap(model: Any) -> TrainedNetwork:

@@ -16,7 +16,7 @@ from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import write_whole
-from brainseg_keras.inference.predictor import Predictor, with_channels
+from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.curves import ProbabilityHistogram
 from brainseg_keras.reports.page import write_page
 
@@ -94,7 +94,7 @@ def evaluate(
     """
     patient_rows, slice_rows, region_rows = [], [], []
     units = set()
-    source = with_channels(source, predictor)
+    source = ArrangedVolumes(source, predictor.channels)
     histogram = ProbabilityHistogram()
     pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for patient in progress(select_patients(source, split)):

@@ -18,7 +18,7 @@ from brainseg_keras.evaluation import Counts, dice
 from brainseg_keras.evaluation.lesions import label_lesions
 from brainseg_keras.files import write_whole
 from brainseg_keras.inference.postprocessing import FILE, Postprocessing
-from brainseg_keras.inference.predictor import Predictor, with_channels
+from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 SMALLEST = (0, 30, 100, 300, 1000)
@@ -75,7 +75,7 @@ def tune(
         Postprocessing(threshold, smallest, largest, flip)
         for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
     ]
-    source = with_channels(source, predictor)
+    source = ArrangedVolumes(source, predictor.channels)
     classes = predictor.classes if predictor.classes == source.classes else BINARY
     scores = np.zeros((len(choices), len(patients)))
     chosen_before = predictor.postprocessing
