@@ -206,6 +206,21 @@ def test_flip_averages_a_slice_and_its_mirror(predictor):
     np.testing.assert_allclose(maps, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("files", "result"),
+    [
+        (("P1_flair", "P1_t1ce"), "P1_mask.nii.gz"),
+        (("flair", "t1ce"), "pat1_mask.nii.gz"),
+        (("Flair_clean", "T1c_clean"), "pat1_clean_mask.nii.gz"),
+    ],
+)
+def test_a_volume_bears_its_patients_name(predictor, tmp_path, files, result):
+    for file in files:
+        nifti_file(tmp_path / "in" / "pat1" / f"{file}.nii.gz", "LPS")
+    predict([tmp_path / "in" / "pat1"], tmp_path / "out", predictor=predictor)
+    assert [file.name for file in (tmp_path / "out").glob("*_mask*")] == [result]
+
+
 def test_several_classes_are_written_as_label_numbers(tmp_path):
     image = keras.Input((None, None, 3))
     answer = keras.layers.Conv2D(3, 1, activation="softmax", name="c")(image)

@@ -222,8 +222,11 @@ def _scans_directly_in(folder: Path, below: PurePath) -> list[Scan]:
     for rest, members in groups.items():
         names = tuple(modality for modality, _ in members if modality)
         if len(names) == len(members) and len(set(names)) == len(names):
-            name = rest or folder.name
-            stem = name if len(members) > 1 else _stem(members[0][1])
+            stem = _stem(members[0][1])
+            if len(members) > 1:
+                # What stands after the sequence is how a file was made, and not whose it is.
+                named = rest and stem.startswith(rest)
+                stem = rest if named else "_".join(part for part in (folder.name, rest) if part)
             scans.append(Scan("nifti", tuple(file for _, file in members), (below / stem,), names))
         else:
             scans += [Scan("nifti", (file,), (below / _stem(file),), (m,) if m else None) for m, file in members]
