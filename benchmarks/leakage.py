@@ -128,8 +128,8 @@ def write(rows: dict[str, dict[str, float]], options: argparse.Namespace) -> Non
     difference = rows["by slice"]["val, slices with tumour"] - rows["by patient"]["val, slices with tumour"]
     lines += [
         "",
-        f"The split by slice claims {difference:.2f} more on slices with tumour, because the neighbours of each validation "
-        "slice, a few millimetres away, were trained on; on patients whom neither has seen it gains nothing.",
+        f"The split by slice claims {difference:.2f} more on slices with tumour, because the neighbours of each "
+        "validation slice, a few millimetres away, were trained on; on patients whom neither has seen it gains nothing.",
     ]
     (HERE / "leakage.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
