@@ -129,7 +129,8 @@ def write(rows: dict[str, dict[str, float]], options: argparse.Namespace) -> Non
     lines += [
         "",
         f"The split by slice claims {difference:.2f} more on slices with tumour, because the neighbours of each "
-        "validation slice, a few millimetres away, were trained on; on patients whom neither has seen it gains nothing.",
+        "validation slice, a few millimetres away, were trained on; on patients whom neither has seen it gains "
+        "nothing.",
     ]
     (HERE / "leakage.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
