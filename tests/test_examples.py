@@ -81,6 +81,7 @@ def test_wrong_input_is_a_message(name, small_phantom, tmp_path):
     [
         ("ar2_unet", "best.keras"),
         ("attention_res_unet", "model.keras"),
+        ("attention_unet", "model.keras"),
         ("mod_r2au_net", "best.keras"),
         ("res_unet", "model.keras"),
     ],
@@ -88,15 +89,17 @@ def test_wrong_input_is_a_message(name, small_phantom, tmp_path):
 def test_example_trains(name, model, small_phantom, tmp_path):
     import keras
 
-    # The cheapest one runs on the embedded phantom, as it does without arguments.
-    data = () if name == "res_unet" else ("--data", str(small_phantom))
+    # The cheapest one, and that of BraTS, run on the embedded phantoms, as they do without arguments.
+    data = () if name in ("res_unet", "attention_unet") else ("--data", str(small_phantom))
     flags = ("--epochs", "1", "--filters", "4", "--size", "64", "-o", "run")
     done = run_example(name, *data, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert model in done.stdout or name == "ar2_unet"
-    assert keras.saving.load_model(tmp_path / "run" / model, compile=False).input_shape == (None, 64, 64, 3)
+    # FLAIR alone, or the three sequences.
+    channels = 1 if name == "attention_unet" else 3
+    assert keras.saving.load_model(tmp_path / "run" / model, compile=False).input_shape == (None, 64, 64, channels)
     events = list(tmp_path.glob("run/logs/**/events.out.tfevents.*"))
-    assert events or name == "attention_res_unet"
+    assert events or name in ("attention_res_unet", "attention_unet")
 
 
 def test_examples_are_all_run():

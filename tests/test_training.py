@@ -214,9 +214,10 @@ def test_resume_refuses_other_settings_and_other_data(finished, store):
 
 
 def test_infinite_learning_rate_stops_with_cause_and_cure(store, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(TrainingError, match=r"--learning-rate 1e\+19"):
         train(tiny(store, learning_rate=1e20, epochs=30, loss="bce_dice"), output=tmp_path / "run")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_max_minutes_ends_the_run_with_a_score(store, tmp_path):

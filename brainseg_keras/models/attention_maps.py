@@ -28,9 +28,10 @@ def attention_maps(model: keras.Model) -> keras.Model:
 
     Example:
         >>> from brainseg_keras import attention_unet
-        >>> maps = attention_maps(attention_unet((32, 32, 1), filters=4, depth=2))
-        >>> {name: shape[1:] for name, shape in maps.output_shape.items()}
-        {'dec0_att': (32, 32, 1), 'dec1_att': (16, 16, 1), 'mask': (32, 32, 1)}
+        >>> model = attention_maps(attention_unet((32, 32, 1), filters=4, depth=2))
+        >>> found = model(keras.ops.zeros((1, 32, 32, 1)))
+        >>> [(name, tuple(found[name].shape)) for name in sorted(found)]
+        [('dec0_att', (1, 32, 32, 1)), ('dec1_att', (1, 16, 16, 1)), ('mask', (1, 32, 32, 1))]
 
     Reference:
         Oktay et al. 2018, arXiv:1804.03999; on what such maps do not say: Jain and Wallace 2019, arXiv:1902.10186.
