@@ -1,5 +1,6 @@
-"""Pictures in one hand: outlines on slices, and the curves of a run."""
+"""Pictures in one hand: outlines, fills, errors and heat on slices, and the curves of a run."""
 
+import functools
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -7,9 +8,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-#: Colours, RGB: truth green, prediction red.
+#: Colours, RGB: truth green, prediction red; of errors, too much red and missed blue.
 TRUTH = (60, 220, 90)
 PREDICTION = (255, 70, 60)
+MISSED = (70, 130, 255)
 
 
 def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
@@ -49,14 +51,122 @@ def draw_outlines(gray: np.ndarray, outlines: list[tuple[np.ndarray, tuple[int, 
         (256, 256, 3)
     """
     scale = max(1, round(256 / max(gray.shape)))
-    picture = cv2.cvtColor(
-        cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB
-    )
+    picture = _enlarge(gray, scale)
     for mask, colour in outlines:
         large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_8)
     return picture
+
+
+def draw_fill(gray: np.ndarray, fills: list[tuple[np.ndarray, tuple[int, int, int]]], opacity: float) -> np.ndarray:
+    """Paint masks over a slice.
+
+    Args:
+        gray: Array of shape `(height, width)`, uint8.
+        fills: Masks of the same shape, each with its RGB colour; later ones lie on top.
+        opacity: From 0, nothing to see, to 1, nothing to see through.
+
+    Returns:
+        Array of shape `(height * scale, width * scale, 3)`, uint8, as `draw_outlines` gives it.
+
+    Example:
+        >>> draw_fill(np.zeros((256, 256), "uint8"), [(np.eye(256), TRUTH)], 0.5)[3, 3].tolist()
+        [30, 110, 45]
+    """
+    scale = max(1, round(256 / max(gray.shape)))
+    picture = _enlarge(gray, scale)
+    for mask, colour in fills:
+        large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) > 0
+        picture[large] = np.round(picture[large] * (1 - opacity) + np.array(colour) * opacity)
+    return picture
+
+
+def draw_errors(gray: np.ndarray, truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Paint what was marked falsely (red) and what was missed (blue) over a darkened slice.
+
+    Args:
+        gray: Array of shape `(height, width)`, uint8.
+        truth: Mask of the same shape.
+        answer: Mask of the same shape.
+
+    Returns:
+        Array of shape `(height * scale, width * scale, 3)`, uint8, as `draw_outlines` gives it.
+
+    Example:
+        >>> draw_errors(np.zeros((256, 256), "uint8"), np.zeros((256, 256)), np.eye(256))[3, 3].tolist()
+        [204, 56, 48]
+    """
+    truth, answer = truth > 0, answer > 0
+    fills = [(answer & ~truth, PREDICTION), (truth & ~answer, MISSED)]
+    return draw_fill(np.uint8(gray * 0.7), fills, 0.8)
+
+
+def draw_heat(gray: np.ndarray, values: np.ndarray, *, longest: int | None = None, opacity: float = 0.8) -> np.ndarray:
+    """Lay a map of values over a slice, from clear over violet and orange to yellow.
+
+    Args:
+        gray: Array of shape `(height, width)`, uint8.
+        values: From 0 to 1, of any size.
+        longest: Pixels of the picture's longer side; default as `draw_outlines` gives it.
+        opacity: Of the value 1; lower ones are clearer.
+
+    Returns:
+        Array of shape `(height, width, 3)`, uint8.
+
+    Example:
+        >>> draw_heat(np.zeros((64, 64), "uint8"), np.zeros((8, 8)), longest=160).shape
+        (160, 160, 3)
+    """
+    longest = longest or max(gray.shape) * max(1, round(256 / max(gray.shape)))
+    size = tuple(round(side * longest / max(gray.shape)) for side in gray.shape[::-1])
+    large = cv2.resize(np.float32(values), size, interpolation=cv2.INTER_LINEAR)
+    # Areas where it shrinks, a smooth curve where it grows.
+    shrinks = longest < max(gray.shape)
+    base = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    places = np.uint8(np.clip(large, 0, 1) * 255)
+    weight = opacity * np.clip(large, 0, 1)[..., np.newaxis]
+    return np.uint8(np.round(base[..., np.newaxis] * (1 - weight) + _heat_colours()[places] * weight))
+
+
+@functools.cache
+def _heat_colours() -> np.ndarray:
+    from matplotlib import colormaps
+
+    return np.uint8(colormaps["inferno"](np.arange(256))[:, :3] * 255)
+
+
+def place_beside(pictures: dict[str, np.ndarray], *, gap: int = 4, strip: int = 18) -> np.ndarray:
+    """Put pictures of one height beside each other, each with its caption below.
+
+    Args:
+        pictures: Captions and arrays of shape `(height, width, 3)`, uint8.
+        gap: Pixels between them.
+        strip: Height of the captions' strip.
+
+    Returns:
+        Array of shape `(height + strip, width of all, 3)`, uint8.
+
+    Example:
+        >>> place_beside({"left": np.zeros((64, 64, 3), "uint8"), "right": np.zeros((64, 64, 3), "uint8")}).shape
+        (82, 132, 3)
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height = max(picture.shape[0] for picture in pictures.values())
+    width = sum(picture.shape[1] for picture in pictures.values()) + gap * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, height + strip))
+    draw, left = ImageDraw.Draw(sheet), 0
+    for caption, picture in pictures.items():
+        sheet.paste(Image.fromarray(picture), (left, 0))
+        draw.text((left + 3, height + 2), caption, fill=(235, 235, 235), font=ImageFont.load_default(12))
+        left += picture.shape[1] + gap
+    return np.array(sheet)
+
+
+def _enlarge(gray: np.ndarray, scale: int) -> np.ndarray:
+    large = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    return cv2.cvtColor(large, cv2.COLOR_GRAY2RGB)
 
 
 def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> None:

@@ -22,7 +22,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ["keras", "tensorflow", "jax", "torch", "numpy", "pandas", "scipy", "h5py", "cv2", "matplotlib", "sklearn"]
 DATA_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz", ".dcm", ".h5", ".hdf5", ".npy", ".npz")
 # The only rooms that may import TensorFlow: files, or folders of the same name.
-TENSORFLOW_ROOMS = ("data/pipeline", "training", "monitoring", "export")
+TENSORFLOW_ROOMS = ("data/pipeline", "training", "monitoring", "export", "inference/explanation")
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -15,9 +15,9 @@ from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import iterate_volumes, select_patients
 from brainseg_keras.errors import InputError
+from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.inference import Postprocessing, Predictor, predict
 from brainseg_keras.reports import compare, evaluate, tune
-from brainseg_keras.reports.curves import ProbabilityHistogram
 
 
 @pytest.fixture(scope="module")

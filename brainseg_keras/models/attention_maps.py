@@ -9,6 +9,23 @@ from brainseg_keras.errors import InputError
 _ALPHA = re.compile(r"(?P<gate>dec(?P<level>\d+)_att)_alpha(?P<up>_up)?")
 
 
+def has_gates(model: keras.Model) -> bool:
+    """Say whether a network has attention gates.
+
+    Args:
+        model: Any network.
+
+    Returns:
+        Whether `attention_maps` can make something of it.
+
+    Example:
+        >>> from brainseg_keras import attention_unet
+        >>> has_gates(attention_unet((32, 32, 1), filters=4, depth=2))
+        True
+    """
+    return any(_ALPHA.fullmatch(layer.name) for layer in model.layers)
+
+
 def attention_maps(model: keras.Model) -> keras.Model:
     """Make a model that returns the mask and the map of each attention gate.
 

@@ -14,10 +14,10 @@ from brainseg_keras.data.labels import CLASSES, region_masks
 from brainseg_keras.data.volumes import Volume, VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
+from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import write_whole
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
-from brainseg_keras.reports.curves import ProbabilityHistogram
 from brainseg_keras.reports.page import write_page
 
 #: Scores over which means are taken, in the order of the tables.

@@ -16,8 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from brainseg_keras.errors import TrainingError
 from brainseg_keras.files import write_whole
-from brainseg_keras.monitoring import EventWriter
+from brainseg_keras.inference.explanation import Explainer
+from brainseg_keras.monitoring import Dashboard
+from brainseg_keras.monitoring.memory import memory_use
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.optimizer import gradient_norm
 from brainseg_keras.training.precision import dtype_policy
 from brainseg_keras.training.run import RunFolder, random_states
 from brainseg_keras.training.validation import PatientScores, PatientValidator
@@ -185,15 +188,20 @@ class RunKeeper(keras.callbacks.Callback):
         self._calibrate = calibrate
         self._state: list[np.ndarray] = []
         self.history = history or []
-        self._writer = EventWriter(run.logs)
-        if not self.history:
-            lines = [f"| {key} | {value} |" for key, value in info["config"].items()]
-            self._writer.text("config", "\n".join(["| setting | value |", "|---|---|", *lines]))
+        self._dashboard = Dashboard(run.logs)
+        self._described = bool(self.history)
+        self._explainer: Explainer | None = None
 
     @property
     def best(self) -> dict[str, Any] | None:
         """Row of the best epoch so far; the earliest of equals."""
         return max(self.history, key=lambda row: row["val_dice"]) if self.history else None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Say once what the run is."""
+        if not self._described:
+            self._dashboard.describe(self._info["config"], self.model)
+            self._described = True
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Start the epoch's clock."""
@@ -210,11 +218,16 @@ class RunKeeper(keras.callbacks.Callback):
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in (logs or {}).items()}
         seconds = time.monotonic() - self._epoch_started
         images = (self._progression.step - self._epoch_first_step) * self._info["config"]["batch_size"]
-        row |= {"learning_rate": float(self.model.optimizer.learning_rate), "images_per_second": images / seconds}
+        row |= {
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "gradient_norm": gradient_norm(self.model.optimizer),
+            "images_per_second": images / seconds,
+        }
         begun = time.monotonic()
         if self._state:
             self._show_average()
         scores = self._validator.score(self.model, self.model.loss)
+        attention = self._attention()
         self._progression.reserve = 1.2 * (time.monotonic() - begun) + 2
         row |= scores.logs() | {"seconds": self._progression.elapsed}
         better = self.best is None or row["val_dice"] > self.best["val_dice"]
@@ -224,7 +237,7 @@ class RunKeeper(keras.callbacks.Callback):
         self._restore_state()
         write_whole(self._run.history, lambda path: pd.DataFrame(self.history).to_csv(path, index=False))
         self._keep_last()
-        self._show(row, scores, better)
+        self._show(row, scores, better, attention)
         if self._patience and row["epoch"] - self.best["epoch"] >= self._patience:
             self._progression.stopped = "patience"
             self.model.stop_training = True
@@ -247,7 +260,7 @@ class RunKeeper(keras.callbacks.Callback):
 
     def close(self) -> None:
         """Finish the log files and draw the curves."""
-        self._writer.close()
+        self._dashboard.close()
         if self.history:
             best = f"best mean Dice {self.best['val_dice']:.3f} at epoch {self.best['epoch']:.0f}"
             title = f"{self._info['architecture']}: {best}"
@@ -278,11 +291,26 @@ class RunKeeper(keras.callbacks.Callback):
         }
         self._run.write_info(self._info)
 
-    def _show(self, row: dict[str, Any], scores: PatientScores, better: bool) -> None:
+    def _attention(self) -> list[dict[str, np.ndarray]]:
+        """Map where the network looks in the slices of the panel."""
+        self._explainer = self._explainer or Explainer(self.model)
+        found = self._explainer(self._validator.panel_inputs())
+        return [dict(zip(found, maps, strict=True)) for maps in zip(*found.values(), strict=True)]
+
+    def _show(
+        self, row: dict[str, Any], scores: PatientScores, better: bool, attention: list[dict[str, np.ndarray]]
+    ) -> None:
         epoch = int(row["epoch"])
-        self._writer.scalars({key: value for key, value in row.items() if key not in ("epoch", "val_patients")}, epoch)
-        self._writer.panel(self._validator.panel, scores.panel, epoch)
-        self._writer.flush()
+        scalars = {key: value for key, value in row.items() if key not in ("epoch", "val_patients")}
+        self._dashboard.epoch(
+            epoch,
+            scalars | memory_use(),
+            dice=list(scores.dice.values()),
+            histogram=scores.histogram,
+            panel=scores.panel,
+            worst=scores.worst,
+            attention=attention,
+        )
         # One line whatever the terminal's width: logs are searched by line.
         self._console.print(
             f"epoch {epoch:3d}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  "

@@ -1,6 +1,7 @@
 """What one training run is made of; flags and YAML say the same. Loads without Keras."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -71,6 +72,7 @@ class TrainingConfig:
     precision: str = _option("auto", "auto, float32, mixed_float16 or mixed_bfloat16.")
     seed: int = _option(0, "Of weights, order and augmentation.")
     deterministic: bool = _option(False, "Same bits from the same seed; slower.")
+    profile: str | None = _option(None, "Steps to record for TensorBoard's profiler, such as 20-30.")
     init: str | None = _option(None, "Weights to start from: a .keras or .weights.h5 file.")
 
     def __post_init__(self) -> None:
@@ -102,6 +104,9 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is above 0. Received: {value}.")
+        window = re.fullmatch(r"(\d+)-(\d+)", self.profile or "1-1")
+        if not window or not 1 <= int(window[1]) <= int(window[2]):
+            raise InputError(f"profile is two steps from 1 on, such as 20-30. Received: {self.profile!r}.")
         for name, known in (("precision", PRECISIONS), ("target", TARGETS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is one of {', '.join(known)}. Received: {getattr(self, name)!r}.")

@@ -23,7 +23,9 @@ from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
 from brainseg_keras.training.callbacks import ProgressBar, Progression, RunKeeper, StopGuard, WarmupCosine
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.precision import choose_precision, dtype_policy
+from brainseg_keras.training.profiler import Profiler
 from brainseg_keras.training.run import RunFolder, describe_run, restore_random_states
 from brainseg_keras.training.validation import PatientValidator
 
@@ -184,6 +186,8 @@ def _fit(
     )
     guard, bar = StopGuard(progression, config), ProgressBar(progression, console)
     callbacks = [WarmupCosine(progression, config), guard, bar, keeper]
+    if config.profile:
+        callbacks.append(Profiler(config, run.logs))
     try:
         while progression.step < progression.total_steps and not progression.stopped:
             # The rest of an interrupted epoch first, then whole ones.
@@ -283,9 +287,8 @@ def _arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
 
 def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     options: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    if config.weight_decay:
-        return keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, **options)
-    return keras.optimizers.Adam(config.learning_rate, **options)
+    # Keras' weight decay stands apart from the gradient: Adam with it is AdamW.
+    return MeasuredAdam(config.learning_rate, weight_decay=config.weight_decay or None, **options)
 
 
 def _seed(config: TrainingConfig) -> None:

@@ -1,6 +1,7 @@
 """The score that chooses the checkpoint: Dice per patient over whole volumes, at the files' own resolution."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,7 +12,10 @@ from brainseg_keras.data.labels import region_masks
 from brainseg_keras.data.preprocessing import Preprocessing, normalise
 from brainseg_keras.data.targets import TUMOUR, Target
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
+from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.scores import confusion, dice
+from brainseg_keras.monitoring import ShownSlice
+from brainseg_keras.visualization import to_gray
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,17 @@ class PatientScores:
     Args:
         dice: Dice of each patient; with several regions the mean over whole tumour, tumour core and enhancing tumour.
         loss: Mean loss over the slices.
-        panel: Probabilities of tumour in the panel's slices, at their own resolution.
+        histogram: Probabilities of tumour and of other pixels.
+        panel: The same slices each time.
+        worst: Of the patients with the lowest Dice, the worst first, the slice with most wrong pixels.
         regions: Mean over the patients of each region's Dice; empty where there is one region.
     """
 
     dice: dict[str, float]
     loss: float
-    panel: list[np.ndarray]
+    histogram: ProbabilityHistogram
+    panel: list[ShownSlice]
+    worst: list[ShownSlice]
     regions: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -38,30 +46,16 @@ class PatientScores:
     def logs(self) -> dict[str, float]:
         """Give the columns of history.csv."""
         values = list(self.dice.values())
+        tp, fp, tn, fn = self.histogram.confusions(np.array([0.5]))[:, 0]
         return {
             "val_loss": self.loss,
             "val_dice": self.mean,
             "val_dice_median": float(np.median(values)),
             "val_dice_min": float(np.min(values)),
             "val_patients": len(values),
+            "val_predicted_share": (tp + fp) / (tp + fp + tn + fn),
+            "val_tumour_share": (tp + fn) / (tp + fp + tn + fn),
         } | {f"val_dice_{name.replace(' ', '_')}": value for name, value in self.regions.items()}
-
-
-@dataclass(frozen=True)
-class PanelSlice:
-    """One validation slice to look at each epoch.
-
-    Args:
-        patient: Whose it is.
-        number: Slice number as in the manifest.
-        image: Array of shape `(height, width, channels)`, as stored.
-        mask: Array of shape `(height, width)`.
-    """
-
-    patient: str
-    number: int
-    image: np.ndarray
-    mask: np.ndarray
 
 
 class PatientValidator:
@@ -71,7 +65,8 @@ class PatientValidator:
         source: Where the volumes come from.
         preprocessing: As in training.
         split: Which patients.
-        panel: How many patients show one slice each: the one with most tumour.
+        panel: How many patients show one slice each time: the one with most tumour.
+        worst: How many of the patients with the lowest Dice show their worst slice.
         batch_size: Slices in a prediction.
         threshold: Probability above which a pixel is tumour.
         target: What the network was asked for.
@@ -85,6 +80,7 @@ class PatientValidator:
         *,
         split: str = "val",
         panel: int = 6,
+        worst: int = 5,
         batch_size: int = 16,
         threshold: float = 0.5,
         target: Target = TUMOUR,
@@ -95,17 +91,15 @@ class PatientValidator:
         self._threshold = threshold
         self._target = target
         self._context = context
-        self._volumes = []
-        self.panel: list[PanelSlice] = []
-        self._panel_places: dict[str, int] = {}
+        self._worst = worst
+        self._patients: list[_Patient] = []
+        self._panel: dict[str, int] = {}
         for volume in iterate_volumes(source, split):
             inputs, intensity = preprocessing.volume(volume.images, volume.intensity)
-            self._volumes.append((volume.patient, inputs, intensity, volume.masks))
-            if len(self.panel) < panel:
-                place = int(volume.masks.sum(axis=(1, 2)).argmax())
-                self._panel_places[volume.patient] = place
-                number, image, mask = volume.slices[place], volume.images[place], volume.masks[place]
-                self.panel.append(PanelSlice(volume.patient, number, image, mask))
+            grays = np.stack([to_gray(image) for image in volume.images])
+            self._patients.append(_Patient(volume.patient, volume.slices, grays, inputs, intensity, volume.masks))
+            if len(self._panel) < panel:
+                self._panel[volume.patient] = int((volume.masks > 0).sum(axis=(1, 2)).argmax())
 
     def score(self, model: keras.Model, loss: keras.losses.Loss) -> PatientScores:
         """Predict every volume and score it.
@@ -115,30 +109,46 @@ class PatientValidator:
             loss: Computed at the network's resolution, slice by slice.
 
         Returns:
-            Dice of each patient, and what the panel shows.
+            Dice of each patient, and what there is to look at.
         """
-        regions, losses, shown = {}, [], []
-        for patient, inputs, intensity, masks in self._volumes:
-            probabilities = self._predict(model, inputs, intensity)
+        regions, losses, panel, faults = {}, [], [], []
+        histogram = ProbabilityHistogram()
+        for patient in self._patients:
+            masks = patient.masks
+            probabilities = self._predict(model, patient)
             truth = self._target.encode(self._preprocessing.masks(masks))
             losses.append((float(loss(truth, probabilities)), len(masks)))
             restored = self._preprocessing.restore_channels(probabilities, masks.shape[1:])
             answer = self._target.decode(restored, self._threshold)
-            regions[patient] = self._score_regions(masks, answer)
-            if patient in self._panel_places:
-                shown.append(self._target.tumour(restored[self._panel_places[patient]]))
+            own = regions[patient.name] = self._score_regions(masks, answer)
+            tumour, score = self._target.tumour(restored), float(np.mean(list(own.values())))
+            histogram.add(masks > 0, tumour)
+            if patient.name in self._panel:
+                panel.append(patient.show(self._panel[patient.name], tumour, score))
+            faults.append(patient.show(int((answer != masks).sum(axis=(1, 2)).argmax()), tumour, score))
         values, weights = zip(*losses, strict=True)
         scores = {patient: float(np.mean(list(own.values()))) for patient, own in regions.items()}
         means = {} if self._target.name == "tumour" else pd.DataFrame(regions).mean(axis=1).to_dict()
-        return PatientScores(scores, float(np.average(values, weights=weights)), shown, means)
+        worst = sorted(faults, key=lambda shown: shown.dice)[: self._worst]
+        return PatientScores(scores, float(np.average(values, weights=weights)), histogram, panel, worst, means)
+
+    def panel_inputs(self) -> np.ndarray:
+        """Give what the network sees of the panel's slices, `(slices, height, width, channels)`."""
+        parts = []
+        for patient in self._patients:
+            if patient.name in self._panel:
+                places = neighbour_places(len(patient.inputs), self._context)[[self._panel[patient.name]]]
+                intensity = repeat_range(patient.intensity, self._context)
+                parts.append(normalise(stack_neighbours(patient.inputs, places), intensity))
+        return np.concatenate(parts)
 
     def _score_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, float]:
         truths = region_masks(masks, self._target.classes)
         answers = region_masks(answer, self._target.classes)
         return {name: float(dice(confusion(truths[name], answers[name]))) for name in truths}
 
-    def _predict(self, model: keras.Model, inputs: np.ndarray, intensity: np.ndarray) -> np.ndarray:
-        parts = []
+    def _predict(self, model: keras.Model, patient: "_Patient") -> np.ndarray:
+        parts, inputs, intensity = [], patient.inputs, patient.intensity
         places, intensity = neighbour_places(len(inputs), self._context), repeat_range(intensity, self._context)
         for start in range(0, len(inputs), self._batch_size):
             batch = normalise(stack_neighbours(inputs, places[start : start + self._batch_size]), intensity)
@@ -146,3 +156,20 @@ class PatientValidator:
             padded = np.pad(batch, ((0, self._batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
             parts.append(np.asarray(model.predict_on_batch(padded))[: len(batch)])
         return np.concatenate(parts)
+
+
+class _Patient(NamedTuple):
+    """What is kept of a validation patient."""
+
+    name: str
+    slices: tuple[int, ...]
+    grays: np.ndarray  # to look at: one sequence, uint8, at its own resolution
+    inputs: np.ndarray  # as the network sees them, but for normalisation
+    intensity: np.ndarray
+    masks: np.ndarray
+
+    def show(self, place: int, tumour: np.ndarray, dice: float) -> ShownSlice:
+        """Pick one slice; of the probabilities a copy, since a view would keep the whole volume in memory."""
+        return ShownSlice(
+            self.name, self.slices[place], self.grays[place], self.masks[place], tumour[place].copy(), dice
+        )

@@ -43,6 +43,20 @@ class ProbabilityHistogram:
         some = marked > 0
         return found[some] / marked[some], found[some] / found[-1]
 
+    def confusions(self, thresholds: np.ndarray) -> np.ndarray:
+        """Count what exceeds each threshold, to a thousandth.
+
+        Args:
+            thresholds: From 0 to 1.
+
+        Returns:
+            True and false positives, true and false negatives: array of shape `(4, thresholds)`.
+        """
+        first = np.clip(np.ceil(np.asarray(thresholds) * _BINS).astype(int), 0, _BINS)
+        above = [np.append(np.cumsum(counts[::-1])[::-1], 0)[first] for counts in (self._tumour, self._other)]
+        tp, fp = above
+        return np.stack([tp, fp, self._other.sum() - fp, self._tumour.sum() - tp])
+
     def average_precision(self) -> float | None:
         """Give the area under the precision-recall curve as steps, over pixels pooled; None without tumour."""
         precision, recall = self.precision_recall()

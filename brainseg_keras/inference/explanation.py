@@ -1,0 +1,137 @@
+"""Where a network looks: the maps of its attention gates, or Grad-CAM for a network without gates."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from brainseg_keras.errors import InputError
+from brainseg_keras.models.attention_maps import attention_maps, has_gates
+
+GRAD_CAM = "grad_cam"
+
+
+class Explainer:
+    """Makes maps from 0 to 1 of what a network's answer rests on.
+
+    Neither kind is a proof of why the network answers as it does.
+
+    Args:
+        model: A network of this package, or read from its file; it may be trained on in the meantime.
+
+    Example:
+        >>> from brainseg_keras import attention_unet, res_unet
+        >>> images = np.random.default_rng(0).random((2, 32, 32, 1), "float32")
+        >>> Explainer(attention_unet((32, 32, 1), filters=4, depth=2))(images)["dec1_att"].shape
+        (2, 16, 16)
+        >>> Explainer(res_unet((32, 32, 1), filters=4, depth=2))(images)["grad_cam"].shape
+        (2, 8, 8)
+    """
+
+    def __init__(self, model: keras.Model):
+        self._model = model
+        self._gates = attention_maps(model) if has_gates(model) else None
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Make the maps.
+
+        Args:
+            images: What the network sees, `(batch, height, width, channels)`.
+
+        Returns:
+            `dec0_att`, `dec1_att` and so on, full resolution first, or `grad_cam` alone: each
+            `(batch, height, width)`, float32, at its level's size.
+        """
+        if self._gates is None:
+            return {GRAD_CAM: grad_cam(self._model, images)}
+        found = self._gates.predict_on_batch(images)
+        names = sorted((name for name in found if name != "mask"), key=lambda name: int(name[3:].split("_")[0]))
+        return {name: np.asarray(found[name], np.float32)[..., 0] for name in names}
+
+
+def grad_cam(model: keras.Model, images: np.ndarray, *, layer: str | None = None) -> np.ndarray:
+    """Show which places of a feature map raised the score of the pixels that were called tumour.
+
+    Each channel is weighed by the mean gradient of the tumour pixels' summed logits; what is negative is dropped; each
+    image's map is brought to 1 at its brightest. Where no pixel was called tumour the map is 0.
+
+    Args:
+        model: A network of this package, or read from its file.
+        images: What the network sees, `(batch, height, width, channels)`.
+        layer: Name of the layer whose output is looked at; default the deepest level's, as in the paper.
+
+    Returns:
+        Array of shape `(batch, height, width)`, float32, from 0 to 1, at the layer's size.
+
+    Raises:
+        InputError: No such layer, or a network of another making.
+
+    Example:
+        >>> from brainseg_keras import unet
+        >>> grad_cam(unet((32, 32, 1), filters=4, depth=2), np.zeros((1, 32, 32, 1)), layer="dec0_2_conv").shape
+        (1, 32, 32)
+
+    Reference:
+        Vinogradova, Dibrov, Myers 2020, arXiv:2002.11434 (Seg-Grad-CAM); Selvaraju et al. 2017, arXiv:1610.02391.
+    """
+    features, logits = _features(model, layer), _layer(model, "mask").input
+    trunk = keras.Model(model.inputs, [features, model.output])
+    # From the features and the skip connections, which the image brings, to the logits.
+    head = keras.Model([*model.inputs, features], logits)
+    values, answer = (np.asarray(part, np.float32) for part in trunk.predict_on_batch(images))
+    softmax = _layer(model, "mask").get_config()["activation"] == "softmax"
+    if softmax:
+        chosen = np.where(answer[..., :1] < 0.5, np.float32(1), np.float32(0)) * _foreground(answer.shape[-1])
+    else:
+        chosen = np.float32(answer > 0.5)
+    gradient = _gradient(head, np.asarray(images, np.float32), values, chosen)
+    weighed = np.maximum((values * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), 0)
+    return weighed / np.maximum(weighed.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def _foreground(classes: int) -> np.ndarray:
+    return np.float32(np.arange(classes) > 0)
+
+
+def _layer(model: keras.Model, name: str) -> Any:
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        raise InputError(f"{model.name} has no layer {name!r}. It has {', '.join(names[:8])}, ... (model.summary()).")
+    return model.get_layer(name)
+
+
+def _features(model: keras.Model, layer: str | None) -> Any:
+    if layer is not None:
+        return _layer(model, layer).output
+    deepest = [entry for entry in model.layers if entry.name.startswith("dec") and entry.name.endswith("_up")]
+    if not deepest:
+        raise InputError(f"{model.name} is no U-Net of this package. Name the layer to look at: layer=...")
+    return deepest[0].input
+
+
+def _gradient(head: keras.Model, images: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Differentiate the chosen logits' sum by the features, in inference mode, on any backend."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        images, features = tf.convert_to_tensor(images), tf.convert_to_tensor(values)
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            score = tf.reduce_sum(tf.cast(head([images, features], training=False), tf.float32) * chosen)
+        return tape.gradient(score, features).numpy()
+    if backend == "jax":
+        import jax
+
+        trained, other = (
+            [v.value for v in group] for group in (head.trainable_variables, head.non_trainable_variables)
+        )
+
+        def score(features: Any) -> Any:
+            logits, _ = head.stateless_call(trained, other, [images, features], training=False)
+            return (logits.astype("float32") * chosen).sum()
+
+        return np.asarray(jax.grad(score)(values), np.float32)
+    features = keras.ops.convert_to_tensor(values).requires_grad_()
+    (head([images, features], training=False) * keras.ops.convert_to_tensor(chosen)).sum().backward()
+    return keras.ops.convert_to_numpy(features.grad)

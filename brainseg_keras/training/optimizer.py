@@ -1,0 +1,49 @@
+"""Adam that says how large its gradients are."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("brainseg_keras")
+class MeasuredAdam(keras.optimizers.Adam):
+    """Adam, with weight decay apart from the gradient (AdamW) if asked for, that keeps the norm of its gradients.
+
+    Args:
+        *args: As those of `keras.optimizers.Adam`.
+        **kwargs: The same.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        >>> optimizer = MeasuredAdam(1e-3)
+        >>> model.compile(optimizer, loss="mse")
+        >>> _ = model.fit(ops.ones((1, 1)), ops.zeros((1, 1)), verbose=0)
+        >>> round(float(optimizer.gradient_norm), 3)  # the loss w + b squared has the gradient 2 by each
+        2.828
+    """
+
+    def build(self, variables: list) -> None:
+        """Make the moments, and a place for the norm."""
+        super().build(variables)
+        #: Norm of all gradients together, averaged over the last ten steps or so.
+        self.gradient_norm = self.add_variable((), name="gradient_norm", initializer="zeros")
+
+    def apply(self, grads: list, trainable_variables: list | None = None) -> None:
+        """Take a step and note the norm; on every backend, and after the scale of float16 is taken out."""
+        present = [gradient for gradient in grads if gradient is not None]
+        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in present]
+        norm = ops.sqrt(sum(squares))
+        super().apply(grads, trainable_variables)
+        first = ops.equal(self.iterations, 1)
+        self.gradient_norm.assign(ops.where(first, norm, 0.9 * self.gradient_norm + 0.1 * norm))
+
+
+def gradient_norm(optimizer: keras.optimizers.Optimizer) -> float:
+    """Read the norm, also behind the loss scale of float16.
+
+    Args:
+        optimizer: That of a compiled model.
+
+    Returns:
+        The norm, averaged over the last ten steps or so.
+    """
+    return float(getattr(optimizer, "inner_optimizer", optimizer).gradient_norm)
