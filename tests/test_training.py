@@ -126,30 +126,15 @@ def test_best_model_loads_where_the_package_is_absent(finished):
     assert int(answer.stdout.split()[-1]) == finished.read_info()["parameters"]
 
 
-def test_tensorboard_reads_scalars_panel_and_settings(finished):
+def test_tensorboard_reads_the_columns_of_the_history(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(finished.logs), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
     history = pd.read_csv(finished.history)
-    for tag in ("loss", "val_loss", "val_dice", "learning_rate"):
+    for tag in ("loss/loss", "loss/val_loss", "dice/val_dice", "run/learning_rate", "run/gradient_norm"):
         logged = [event.value for event in events.Scalars(tag)]
-        assert logged == pytest.approx(history[tag].tolist(), rel=1e-5)
-    panel = [tag for tag in events.Tags()["images"] if tag.startswith("validation/")]
-    assert panel
-    # The same slices each epoch.
-    assert all(len(events.Images(tag)) == 2 for tag in panel)
-    picture = keras.ops.convert_to_numpy(_decode(events.Images(panel[0])[0].encoded_image_string))
-    green = (picture == (60, 220, 90)).all(axis=-1)
-    assert green.any(), "no outline of the truth"
-
-
-def _decode(png: bytes):
-    import io
-
-    from PIL import Image
-
-    return np.array(Image.open(io.BytesIO(png)))
+        assert logged == pytest.approx(history[tag.partition("/")[2]].tolist(), rel=1e-5)
 
 
 def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(store, tmp_path):

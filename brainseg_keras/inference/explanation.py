@@ -29,7 +29,7 @@ class Explainer:
     """
 
     def __init__(self, model: keras.Model):
-        self._model = model
+        self._grad_cam = None if has_gates(model) else GradCam(model)
         self._gates = attention_maps(model) if has_gates(model) else None
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -43,54 +43,65 @@ class Explainer:
             `(batch, height, width)`, float32, at its level's size.
         """
         if self._gates is None:
-            return {GRAD_CAM: grad_cam(self._model, images)}
+            return {GRAD_CAM: self._grad_cam(images)}
         found = self._gates.predict_on_batch(images)
         names = sorted((name for name in found if name != "mask"), key=lambda name: int(name[3:].split("_")[0]))
         return {name: np.asarray(found[name], np.float32)[..., 0] for name in names}
 
 
-def grad_cam(model: keras.Model, images: np.ndarray, *, layer: str | None = None) -> np.ndarray:
-    """Show which places of a feature map raised the score of the pixels that were called tumour.
+class GradCam:
+    """Shows which places of a feature map raised the score of the pixels that were called tumour.
 
     Each channel is weighed by the mean gradient of the tumour pixels' summed logits; what is negative is dropped; each
     image's map is brought to 1 at its brightest. Where no pixel was called tumour the map is 0.
 
     Args:
-        model: A network of this package, or read from its file.
-        images: What the network sees, `(batch, height, width, channels)`.
+        model: A network of this package, or read from its file; it may be trained on in the meantime.
         layer: Name of the layer whose output is looked at; default the deepest level's, as in the paper.
-
-    Returns:
-        Array of shape `(batch, height, width)`, float32, from 0 to 1, at the layer's size.
 
     Raises:
         InputError: No such layer, or a network of another making.
 
     Example:
         >>> from brainseg_keras import unet
-        >>> grad_cam(unet((32, 32, 1), filters=4, depth=2), np.zeros((1, 32, 32, 1)), layer="dec0_2_conv").shape
+        >>> look = GradCam(unet((32, 32, 1), filters=4, depth=2), layer="dec0_2_conv")
+        >>> look(np.zeros((1, 32, 32, 1), "float32")).shape
         (1, 32, 32)
 
     Reference:
         Vinogradova, Dibrov, Myers 2020, arXiv:2002.11434 (Seg-Grad-CAM); Selvaraju et al. 2017, arXiv:1610.02391.
     """
-    features, logits = _features(model, layer), _layer(model, "mask").input
-    trunk = keras.Model(model.inputs, [features, model.output])
-    # From the features and the skip connections, which the image brings, to the logits.
-    head = keras.Model([*model.inputs, features], logits)
-    values, answer = (np.asarray(part, np.float32) for part in trunk.predict_on_batch(images))
-    softmax = _layer(model, "mask").get_config()["activation"] == "softmax"
-    if softmax:
-        chosen = np.where(answer[..., :1] < 0.5, np.float32(1), np.float32(0)) * _foreground(answer.shape[-1])
-    else:
-        chosen = np.float32(answer > 0.5)
-    gradient = _gradient(head, np.asarray(images, np.float32), values, chosen)
-    weighed = np.maximum((values * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), 0)
-    return weighed / np.maximum(weighed.max(axis=(1, 2), keepdims=True), 1e-12)
 
+    def __init__(self, model: keras.Model, *, layer: str | None = None):
+        self._model = model
+        # A copy: cutting a graph in two leaves its layers so that the model cannot be saved any more.
+        self._copy = keras.models.clone_model(model)
+        features, mask = _features(self._copy, layer), _layer(self._copy, "mask")
+        self._softmax = mask.get_config()["activation"] == "softmax"
+        self._trunk = keras.Model(self._copy.inputs, [features, self._copy.output])
+        # From the features, and from the image for what the skip connections bring, to the logits.
+        self._head = keras.Model([*self._copy.inputs, features], mask.input)
 
-def _foreground(classes: int) -> np.ndarray:
-    return np.float32(np.arange(classes) > 0)
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Make the maps.
+
+        Args:
+            images: What the network sees, `(batch, height, width, channels)`.
+
+        Returns:
+            Array of shape `(batch, height, width)`, float32, from 0 to 1, at the layer's size.
+        """
+        images = np.asarray(images, np.float32)
+        self._copy.set_weights(self._model.get_weights())
+        values, answer = (np.asarray(part, np.float32) for part in self._trunk.predict_on_batch(images))
+        if self._softmax:
+            # Background first: what is not background is tumour.
+            chosen = np.float32(answer[..., :1] < 0.5) * np.float32(np.arange(answer.shape[-1]) > 0)
+        else:
+            chosen = np.float32(answer > 0.5)
+        gradient = _gradient(self._head, images, values, chosen)
+        weighed = np.maximum((values * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), 0)
+        return weighed / np.maximum(weighed.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
 def _layer(model: keras.Model, name: str) -> Any:

@@ -22,8 +22,8 @@ from brainseg_keras.visualization import (
 
 #: Bytes of pictures an epoch: a hundred epochs stay below 30 MB with all the rest.
 PICTURE_BYTES = 200_000
-#: JPEG qualities to try, best first, until an epoch's pictures fit.
-_QUALITIES = (90, 80, 70, 60, 50, 40, 30)
+#: JPEG quality and scale to try, best first, until an epoch's pictures fit; the last fits even pure noise.
+_STEPS = ((90, 1), (80, 1), (70, 1), (60, 1), (50, 1), (40, 1), (30, 1), (50, 2), (20, 2))
 #: Settings that the page HPARAMS compares.
 SETTINGS = (
     "data",
@@ -47,10 +47,10 @@ SETTINGS = (
     "seed",
 )
 METRICS = {
-    "val_dice": "Dice per patient, mean",
-    "val_dice_median": "Dice per patient, median",
-    "val_dice_min": "Dice, worst patient",
-    "val_loss": "validation loss",
+    "dice/val_dice": "Dice per patient, mean",
+    "dice/val_dice_median": "Dice per patient, median",
+    "dice/val_dice_min": "Dice, worst patient",
+    "loss/val_loss": "validation loss",
 }
 
 
@@ -139,13 +139,13 @@ class Dashboard:
             worst: Slices of the worst patients of this epoch, the worst first.
             attention: For each slice of the panel its maps by name, from 0 to 1, or nothing.
         """
-        self._writer.scalars(scalars, step)
+        self._writer.scalars({_grouped(tag): value for tag, value in scalars.items()}, step)
         self._writer.histogram("dice_per_patient", np.asarray(dice), step)
         self._writer.precision_recall("precision_recall", histogram.confusions(np.linspace(0, 1, 101)), step)
         pictures = {f"panel/{shown.patient}_{shown.number}": _panel(shown) for shown in panel}
         pictures |= {f"worst/{place}": _worst(shown) for place, shown in enumerate(worst, 1)}
         for shown, maps in zip(panel, attention, strict=False):
-            pictures[f"attention/{shown.patient}_{shown.number}"] = _attention(shown, maps)
+            pictures[f"panel_attention/{shown.patient}_{shown.number}"] = _attention(shown, maps)
         for tag, encoded in _encode(pictures).items():
             self._writer.image(tag, encoded, pictures[tag].shape[:2], step)
         self._writer.flush()
@@ -153,6 +153,14 @@ class Dashboard:
     def close(self) -> None:
         """Finish the file."""
         self._writer.close()
+
+
+def _grouped(tag: str) -> str:
+    """Name a column of history.csv so that TensorBoard shows what belongs together in one row."""
+    for group in ("dice", "loss", "share"):
+        if tag == group or f"_{group}" in tag:
+            return f"{group}/{tag}"
+    return f"run/{tag}"
 
 
 def _panel(shown: ShownSlice) -> np.ndarray:
@@ -175,15 +183,15 @@ def _attention(shown: ShownSlice, maps: dict[str, np.ndarray]) -> np.ndarray:
 def _encode(pictures: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Make JPEGs that together fit an epoch's share; their quality falls, and none is left out."""
     encoded: dict[str, bytes] = {}
-    for quality in _QUALITIES:
-        encoded = {tag: _jpeg(picture, quality) for tag, picture in pictures.items()}
+    for quality, shrink in _STEPS:
+        encoded = {tag: _jpeg(picture, quality, shrink) for tag, picture in pictures.items()}
         if sum(map(len, encoded.values())) <= PICTURE_BYTES:
             break
     return encoded
 
 
-def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+def _jpeg(picture: np.ndarray, quality: int, shrink: int) -> bytes:
     buffer = io.BytesIO()
     # Colour at full resolution: an outline of one pixel would fade.
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    Image.fromarray(picture).reduce(shrink).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return buffer.getvalue()

@@ -64,8 +64,8 @@ class EventWriter:
         """Write a curve from true and false positives, true and false negatives, `(4, thresholds)`, 0 to 1 evenly."""
         from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
 
-        tp, fp, _, fn = np.maximum(counts, 1e-7)
-        curve = np.concatenate([counts, [tp / (tp + fp), tp / (tp + fn)]])
+        tp, fp, _, fn = counts
+        curve = np.concatenate([counts, [tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1)]])
         self._add_tensor(tag, _tensor(curve), create_summary_metadata(tag, "", counts.shape[1]), step)
 
     def graph(self, model: keras.Model) -> None:
