@@ -35,22 +35,24 @@ def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
     return np.uint8(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255)
 
 
-def draw_outlines(gray: np.ndarray, outlines: list[tuple[np.ndarray, tuple[int, int, int]]]) -> np.ndarray:
+def draw_outlines(
+    gray: np.ndarray, outlines: list[tuple[np.ndarray, tuple[int, int, int]]], *, least: int = 256
+) -> np.ndarray:
     """Draw the borders of masks on a slice.
 
     Args:
         gray: Array of shape `(height, width)`, uint8.
         outlines: Masks of the same shape, each with its RGB colour; later ones lie on top.
+        least: Pixels of the longer side, to the nearest whole scale, so that a thin line stays thin.
 
     Returns:
-        Array of shape `(height * scale, width * scale, 3)`, uint8, enlarged to at least 256 pixels so that a thin
-        line stays thin.
+        Array of shape `(height * scale, width * scale, 3)`, uint8.
 
     Example:
         >>> draw_outlines(np.zeros((64, 64), "uint8"), [(np.eye(64), TRUTH)]).shape
         (256, 256, 3)
     """
-    scale = max(1, round(256 / max(gray.shape)))
+    scale = max(1, round(least / max(gray.shape)))
     picture = _enlarge(gray, scale)
     for mask, colour in outlines:
         large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
@@ -59,13 +61,16 @@ def draw_outlines(gray: np.ndarray, outlines: list[tuple[np.ndarray, tuple[int, 
     return picture
 
 
-def draw_fill(gray: np.ndarray, fills: list[tuple[np.ndarray, tuple[int, int, int]]], opacity: float) -> np.ndarray:
+def draw_fill(
+    gray: np.ndarray, fills: list[tuple[np.ndarray, tuple[int, int, int]]], opacity: float, *, least: int = 256
+) -> np.ndarray:
     """Paint masks over a slice.
 
     Args:
         gray: Array of shape `(height, width)`, uint8.
         fills: Masks of the same shape, each with its RGB colour; later ones lie on top.
         opacity: From 0, nothing to see, to 1, nothing to see through.
+        least: As for `draw_outlines`.
 
     Returns:
         Array of shape `(height * scale, width * scale, 3)`, uint8, as `draw_outlines` gives it.
@@ -74,7 +79,7 @@ def draw_fill(gray: np.ndarray, fills: list[tuple[np.ndarray, tuple[int, int, in
         >>> draw_fill(np.zeros((256, 256), "uint8"), [(np.eye(256), TRUTH)], 0.5)[3, 3].tolist()
         [30, 110, 45]
     """
-    scale = max(1, round(256 / max(gray.shape)))
+    scale = max(1, round(least / max(gray.shape)))
     picture = _enlarge(gray, scale)
     for mask, colour in fills:
         large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) > 0

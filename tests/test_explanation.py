@@ -66,5 +66,5 @@ def test_each_network_has_maps_at_their_levels_sizes():
 
 
 def test_a_layer_that_is_not_there_is_named():
-    with pytest.raises(InputError, match="no layer 'conv9'.*enc0"):
+    with pytest.raises(InputError, match=r"no layer 'conv9'.*enc0"):
         GradCam(network(), layer="conv9")

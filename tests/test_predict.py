@@ -10,7 +10,7 @@ from scans import CHANNELS, GRAY, PICTURES, brightness_model, dicom_file, disc, 
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.scans import find_scans
 from brainseg_keras.inference import Postprocessing, Predictor, predict
-from brainseg_keras.inference.predict import largest_diameter
+from brainseg_keras.inference.measures import largest_diameter
 
 
 @pytest.fixture(scope="module")

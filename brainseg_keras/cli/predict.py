@@ -26,6 +26,7 @@ def predict_command(
     flip: bool = typer.Option(None, "--flip/--no-flip", help="Average with the mirror image; default as tuned."),
     overlays: bool = typer.Option(True, "--overlays/--no-overlays", help="Also write slices with the outline."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Also write the probabilities."),
+    attention: bool = typer.Option(False, "--attention", help="Also write where the network looks."),
     batch_size: int = typer.Option(16, help="Slices in one step of the network."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary to standard output as JSON."),
 ) -> None:
@@ -54,6 +55,7 @@ def predict_command(
         predictor=predictor,
         overlays=overlays,
         probabilities=probabilities,
+        attention=attention,
         progress=lambda scans: progress_bar(scans, "segmenting"),
     )
     if as_json:

@@ -1,7 +1,7 @@
 """predict(): files and folders in, masks, overlays and a summary out."""
 
+import dataclasses
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from PIL import Image
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import write_whole
+from brainseg_keras.inference.measures import measure
 from brainseg_keras.inference.predictor import Predictor
-from brainseg_keras.visualization import PREDICTION, draw_outlines, to_gray
+from brainseg_keras.visualization import PREDICTION, draw_heat, draw_outlines, place_beside, to_gray
 
 SUMMARY = "summary.csv"
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def predict(
     predictor: Predictor,
     overlays: bool = True,
     probabilities: bool = False,
+    attention: bool = False,
     progress: Callable[[list[Scan]], Iterable[Scan]] = iter,
 ) -> Predictions:
     """Segment files and folders and write the results.
@@ -57,6 +59,8 @@ def predict(
         predictor: The model.
         overlays: Also write the slice with the mask's outline.
         probabilities: Also write `<name>_probability.png` (16 bit, 65535 is 1), or `.nii.gz`.
+        attention: Also write where the network looks: a map for each gate, `<name>_dec0_att.png` (16 bit) or `.nii.gz`
+            and so on, or `<name>_grad_cam` of a network without gates; and `<name>_attention.png`, to look at.
         progress: Wraps the list of scans, to show how far it is.
 
     Returns:
@@ -92,7 +96,8 @@ def predict(
         if remark:
             _say_once(remarks, remark, scan.name)
         maps = predictor.probabilities(images)
-        result = _Result(maps, predictor.tumour(maps), predictor.masks(maps))
+        seen = _maps_at(images.shape[1:3], predictor.attention(images)) if attention else {}
+        result = _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
         rows += _write(scan, pixels, result, folder, overlays, probabilities)
     if not rows:
         raise InputError(f"None of the {len(scans)} inputs could be read; the messages above say why.")
@@ -126,6 +131,7 @@ class _Result(NamedTuple):
     maps: np.ndarray  # with an axis of channels, where there are several
     tumour: np.ndarray  # probability of any tumour
     masks: np.ndarray  # labels
+    attention: dict[str, np.ndarray]  # maps by name, from 0 to 1
 
 
 def _write(
@@ -138,7 +144,6 @@ def _write(
 def _write_pictures(
     scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
-    flat = None if pixels.spacing is None else pixels.spacing[1:]
     for place, (file, stem) in enumerate(zip(scan.files, scan.outputs, strict=True)):
         mask, chance = result.masks[place], result.maps[place]
         target = folder / stem
@@ -151,10 +156,13 @@ def _write_pictures(
             _write_picture(picture, target.with_name(target.name + "_overlay.png"))
         if probabilities:
             for name, plane in _planes(chance):
-                _write_picture(
-                    np.uint16(np.round(plane * 65535)), target.with_name(f"{target.name}_probability{name}.png")
-                )
-        yield _row(file, written, mask[np.newaxis], result.tumour[place][np.newaxis], pixels.spacing, flat)
+                _write_16_bits(plane, target.with_name(f"{target.name}_probability{name}.png"))
+        seen = {name: maps[place] for name, maps in result.attention.items()}
+        for name, plane in seen.items():
+            _write_16_bits(plane, target.with_name(f"{target.name}_{name}.png"))
+        if seen:
+            _write_picture(_montage(pixels.images[place], seen), target.with_name(target.name + "_attention.png"))
+        yield _row(file, written, mask[np.newaxis], result.tumour[place][np.newaxis], pixels.spacing)
 
 
 def _write_volume(
@@ -170,11 +178,17 @@ def _write_volume(
         for name, volume in _planes(result.maps):
             file = target.with_name(f"{target.name}_probability{name}{ending}")
             write_whole(file, lambda path, volume=volume: pixels.frame.write(volume, path))
+    for name, maps in result.attention.items():
+        file = target.with_name(f"{target.name}_{name}{ending}")
+        write_whole(file, lambda path, maps=maps: pixels.frame.write(maps, path))
+    place = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
+    if result.attention:
+        seen = {name: maps[place] for name, maps in result.attention.items()}
+        _write_picture(_montage(pixels.images[place], seen), target.with_name(target.name + "_attention.png"))
     if overlays:
-        place = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
         picture = draw_outlines(to_gray(pixels.images[place]), [(masks[place], PREDICTION)])
         _write_picture(picture, target.with_name(f"{target.name}_overlay.png"))
-    yield _row(scan.files[0], written, masks, result.tumour, pixels.spacing, pixels.spacing[1:])
+    yield _row(scan.files[0], written, masks, result.tumour, pixels.spacing)
 
 
 def _planes(maps: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -188,51 +202,28 @@ def _write_picture(pixels: np.ndarray, path: Path) -> None:
     write_whole(path, lambda scratch: Image.fromarray(pixels).save(scratch, "PNG"))
 
 
+def _write_16_bits(plane: np.ndarray, path: Path) -> None:
+    _write_picture(np.uint16(np.round(plane * 65535)), path)
+
+
 def _row(
     file: Path,
     written: Path,
     masks: np.ndarray,
     chance: np.ndarray,
     spacing: tuple[float, float, float] | None,
-    flat: tuple[float, float] | None,
 ) -> dict[str, Any]:
-    tumour = masks > 0
-    pixels = int(tumour.sum())
+    return {"file": str(file), **dataclasses.asdict(measure(masks, chance, spacing)), "mask": str(written)}
+
+
+def _maps_at(size: tuple[int, int], found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Bring the maps of all levels to the size of the slices."""
     return {
-        "file": str(file),
-        "tumour_pixels": pixels,
-        "tumour_ml": None if spacing is None else pixels * math.prod(spacing) / 1000,
-        "largest_diameter": max(largest_diameter(mask, flat) for mask in tumour),
-        "unit": "pixels" if spacing is None else "mm",
-        # Of what was said: mean probability of the marked pixels; with none, 1 minus the largest probability.
-        "confidence": float(chance[tumour].mean() if pixels else 1 - chance.max()),
-        "mask": str(written),
+        name: np.stack([cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR) for plane in maps])
+        for name, maps in found.items()
     }
 
 
-def largest_diameter(mask: np.ndarray, spacing: tuple[float, float] | None = None) -> float:
-    """Measure the longest line between two pixels of a slice's mask, edge to edge along it.
-
-    Args:
-        mask: Array of shape `(height, width)`.
-        spacing: Millimetres between rows and columns; None gives pixels.
-
-    Returns:
-        Length, 0 for an empty mask.
-
-    Example:
-        >>> largest_diameter(np.ones((1, 3), bool), (1.0, 2.0))
-        6.0
-    """
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return 0.0
-    steps = np.array((1.0, 1.0) if spacing is None else spacing)
-    hull = cv2.convexHull(np.stack([rows, columns], axis=-1).astype(np.int32))[:, 0] * steps
-    gaps = hull[:, np.newaxis] - hull[np.newaxis]
-    lengths = np.linalg.norm(gaps, axis=-1)
-    first, second = np.unravel_index(lengths.argmax(), lengths.shape)
-    direction = np.abs(gaps[first, second])
-    # From centre to centre, and half a pixel at each end.
-    half = steps.min() if not direction.any() else float(direction @ steps / direction.sum())
-    return float(lengths[first, second] + half)
+def _montage(image: np.ndarray, maps: dict[str, np.ndarray]) -> np.ndarray:
+    gray = to_gray(image)
+    return place_beside({name: draw_heat(gray, plane) for name, plane in maps.items()})

@@ -1,7 +1,7 @@
 """Predictor: a trained network with its preprocessing and its postprocessing, on any scan."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.data.targets import Target
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
+from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.inference.networks import Network, TrainedNetwork, load_network
 from brainseg_keras.inference.postprocessing import Postprocessing
 
@@ -62,6 +63,7 @@ class Predictor:
         #: The Keras model, where there is one.
         self.model = trained.model
         self._network = trained.network
+        self._explainer: Explainer | None = None
         self.preprocessing = preprocessing or _preprocessing(trained)
         self.postprocessing = postprocessing or Postprocessing.read(trained.folder, trained.info)
         self._target = Target(self.info["target"]) if "target" in self.info else None
@@ -87,13 +89,61 @@ class Predictor:
             Probability of tumour, `(slices, height, width)`, float32, at the images' own resolution; with several
             classes `(slices, height, width, classes)`.
         """
-        if intensity is None:
-            intensity = intensity_range(images)
-        inputs, intensity = self.preprocessing.volume(images, intensity)
+        inputs, intensity = self._prepare(images, intensity)
         outputs = self._run(inputs, intensity)
         if self.postprocessing.flip:
             outputs = (outputs + self._run(inputs[:, :, ::-1], intensity)[:, :, ::-1]) / 2
         return self.preprocessing.restore_channels(outputs, images.shape[1:3])
+
+    def both_ways(
+        self, images: np.ndarray, *, progress: Callable[[float], None] = lambda share: None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict the slices of one patient and their mirror images, which are turned back.
+
+        Where the two differ the network is unsure. Their mean is what `probabilities` gives with flip averaging, the
+        first what it gives without.
+
+        Args:
+            images: As for `probabilities`.
+            progress: Called with the share that is done, from 0 to 1.
+
+        Returns:
+            Two arrays as `probabilities` gives them.
+        """
+        inputs, intensity = self._prepare(images, None)
+        size = images.shape[1:3]
+        plain = self._run(inputs, intensity, lambda share: progress(share / 2))
+        turned = self._run(inputs[:, :, ::-1], intensity, lambda share: progress((1 + share) / 2))[:, :, ::-1]
+        return tuple(self.preprocessing.restore_channels(outputs, size) for outputs in (plain, turned))
+
+    def attention(self, images: np.ndarray, places: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+        """Map where the network looks: its attention gates, or Grad-CAM where it has none.
+
+        Args:
+            images: As for `probabilities`: all slices of the patient, since intensities are measured over them.
+            places: Which of them; default all.
+
+        Returns:
+            `dec0_att`, `dec1_att` and so on, full resolution first, or `grad_cam` alone: each
+            `(slices, height, width)`, float32, from 0 to 1, at its level's size in the network.
+
+        Raises:
+            InputError: A network that is no Keras model: exported files hold no gates.
+        """
+        if self.model is None:
+            raise InputError(f"{self.name} is an exported file. Attention maps need a run or a .keras file.")
+        self._explainer = self._explainer or Explainer(self.model)
+        inputs, intensity = self._prepare(images, None)
+        chosen = neighbour_places(len(inputs), self.context)[slice(None) if places is None else list(places)]
+        intensity = repeat_range(intensity, self.context)
+        found = [
+            self._explainer(normalise(stack_neighbours(inputs, chosen[start : start + self._batch_size]), intensity))
+            for start in range(0, len(chosen), self._batch_size)
+        ]
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def _prepare(self, images: np.ndarray, intensity: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return self.preprocessing.volume(images, intensity_range(images) if intensity is None else intensity)
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Make the masks of one patient from its probabilities.
@@ -159,7 +209,9 @@ class Predictor:
         images, _ = self.arrange(scan.read(), scan.name)
         return self.masks(self.probabilities(images))
 
-    def _run(self, inputs: np.ndarray, intensity: np.ndarray) -> np.ndarray:
+    def _run(
+        self, inputs: np.ndarray, intensity: np.ndarray, progress: Callable[[float], None] = lambda share: None
+    ) -> np.ndarray:
         outputs = None
         places, intensity = neighbour_places(len(inputs), self.context), repeat_range(intensity, self.context)
         for start in range(0, len(inputs), self._batch_size):
@@ -171,6 +223,7 @@ class Predictor:
             if outputs is None:
                 outputs = np.empty((len(inputs), *result.shape[1:]), np.float32)
             outputs[start : start + len(part)] = result
+            progress((start + len(part)) / len(inputs))
         return outputs
 
 

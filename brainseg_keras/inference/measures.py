@@ -1,0 +1,81 @@
+"""What a mask measures: pixels, volume, largest diameter, and how sure the network was of it."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Figures of one mask.
+
+    Args:
+        tumour_pixels: How many pixels are marked.
+        tumour_ml: Their volume in millilitres, or None where the files do not say their size.
+        largest_diameter: Longest line within one slice, in `unit`.
+        unit: `mm` or `pixels`.
+        confidence: Mean probability of the marked pixels; with none, 1 minus the largest probability.
+    """
+
+    tumour_pixels: int
+    tumour_ml: float | None
+    largest_diameter: float
+    unit: str
+    confidence: float
+
+
+def measure(mask: np.ndarray, tumour: np.ndarray, spacing: tuple[float, float, float] | None) -> Measures:
+    """Measure a mask.
+
+    Args:
+        mask: Array of shape `(slices, height, width)`; above 0 is tumour.
+        tumour: Probability of tumour, of the same shape.
+        spacing: Millimetres between slices, rows and columns, or None.
+
+    Returns:
+        The figures.
+
+    Example:
+        >>> measure(np.ones((1, 2, 2), "uint8"), np.full((1, 2, 2), 0.75), (10.0, 5.0, 5.0)).tumour_ml
+        1.0
+    """
+    marked = mask > 0
+    pixels = int(marked.sum())
+    flat = None if spacing is None else spacing[1:]
+    return Measures(
+        pixels,
+        None if spacing is None else pixels * math.prod(spacing) / 1000,
+        max((largest_diameter(plane, flat) for plane in marked[marked.any(axis=(1, 2))]), default=0.0),
+        "pixels" if spacing is None else "mm",
+        float(tumour[marked].mean() if pixels else 1 - tumour.max(initial=0)),
+    )
+
+
+def largest_diameter(mask: np.ndarray, spacing: tuple[float, float] | None = None) -> float:
+    """Measure the longest line between two pixels of a slice's mask, edge to edge along it.
+
+    Args:
+        mask: Array of shape `(height, width)`.
+        spacing: Millimetres between rows and columns; None gives pixels.
+
+    Returns:
+        Length, 0 for an empty mask.
+
+    Example:
+        >>> largest_diameter(np.ones((1, 3), bool), (1.0, 2.0))
+        6.0
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return 0.0
+    steps = np.array((1.0, 1.0) if spacing is None else spacing)
+    hull = cv2.convexHull(np.stack([rows, columns], axis=-1).astype(np.int32))[:, 0] * steps
+    gaps = hull[:, np.newaxis] - hull[np.newaxis]
+    lengths = np.linalg.norm(gaps, axis=-1)
+    first, second = np.unravel_index(lengths.argmax(), lengths.shape)
+    direction = np.abs(gaps[first, second])
+    # From centre to centre, and half a pixel at each end.
+    half = steps.min() if not direction.any() else float(direction @ steps / direction.sum())
+    return float(lengths[first, second] + half)
