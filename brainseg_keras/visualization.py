@@ -36,7 +36,11 @@ def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
 
 
 def draw_outlines(
-    gray: np.ndarray, outlines: list[tuple[np.ndarray, tuple[int, int, int]]], *, least: int = 256
+    gray: np.ndarray,
+    outlines: list[tuple[np.ndarray, tuple[int, int, int]]],
+    *,
+    least: int = 256,
+    thickness: int = 1,
 ) -> np.ndarray:
     """Draw the borders of masks on a slice.
 
@@ -44,6 +48,7 @@ def draw_outlines(
         gray: Array of shape `(height, width)`, uint8.
         outlines: Masks of the same shape, each with its RGB colour; later ones lie on top.
         least: Pixels of the longer side, to the nearest whole scale, so that a thin line stays thin.
+        thickness: Of the line, in pixels of the picture.
 
     Returns:
         Array of shape `(height * scale, width * scale, 3)`, uint8.
@@ -57,7 +62,7 @@ def draw_outlines(
     for mask, colour in outlines:
         large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_8)
+        cv2.drawContours(picture, contours, -1, colour, thickness, cv2.LINE_8)
     return picture
 
 

@@ -201,7 +201,7 @@ ROWS = (
     {"models", "losses", "metrics", "data", "evaluation"},
     {"inference"},
     {"training", "monitoring", "reports"},
-    {"export", "cli"},
+    {"export", "app", "cli"},
 )
 
 

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from brainseg_keras._version import __version__
-from brainseg_keras.cli import data, doctor, models, predict, reports, train
+from brainseg_keras.cli import data, doctor, models, page, predict, reports, train
 from brainseg_keras.errors import IncompleteError, InputError, TrainingError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command("tune")(reports.tune_command)
 app.command("compare")(reports.compare_command)
 app.command("predict")(predict.predict_command)
 app.command("export")(predict.export_command)
+app.command("app")(page.app_command)
 app.command("models")(models.models_command)
 app.command("doctor")(doctor.doctor_command)
 app.add_typer(data.app, name="data")

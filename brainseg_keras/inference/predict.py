@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -96,7 +95,7 @@ def predict(
         if remark:
             _say_once(remarks, remark, scan.name)
         maps = predictor.probabilities(images)
-        seen = _maps_at(images.shape[1:3], predictor.attention(images)) if attention else {}
+        seen = predictor.attention(images) if attention else {}
         result = _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
         rows += _write(scan, pixels, result, folder, overlays, probabilities)
     if not rows:
@@ -214,14 +213,6 @@ def _row(
     spacing: tuple[float, float, float] | None,
 ) -> dict[str, Any]:
     return {"file": str(file), **dataclasses.asdict(measure(masks, chance, spacing)), "mask": str(written)}
-
-
-def _maps_at(size: tuple[int, int], found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Bring the maps of all levels to the size of the slices."""
-    return {
-        name: np.stack([cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR) for plane in maps])
-        for name, maps in found.items()
-    }
 
 
 def _montage(image: np.ndarray, maps: dict[str, np.ndarray]) -> np.ndarray:

@@ -125,7 +125,7 @@ class Predictor:
 
         Returns:
             `dec0_att`, `dec1_att` and so on, full resolution first, or `grad_cam` alone: each
-            `(slices, height, width)`, float32, from 0 to 1, at its level's size in the network.
+            `(slices, height, width)`, float32, from 0 to 1, at the images' own resolution.
 
         Raises:
             InputError: A network that is no Keras model: exported files hold no gates.
@@ -140,22 +140,25 @@ class Predictor:
             self._explainer(normalise(stack_neighbours(inputs, chosen[start : start + self._batch_size]), intensity))
             for start in range(0, len(chosen), self._batch_size)
         ]
-        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        size = images.shape[1:3]
+        return {name: self.preprocessing.restore(np.concatenate([p[name] for p in found]), size) for name in found[0]}
 
     def _prepare(self, images: np.ndarray, intensity: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         return self.preprocessing.volume(images, intensity_range(images) if intensity is None else intensity)
 
-    def masks(self, probabilities: np.ndarray) -> np.ndarray:
+    def masks(self, probabilities: np.ndarray, threshold: float | None = None) -> np.ndarray:
         """Make the masks of one patient from its probabilities.
 
         Args:
             probabilities: As `probabilities` gives them.
+            threshold: Another than that of `postprocessing`.
 
         Returns:
             `(slices, height, width)`, uint8: 1 where there is tumour; with several classes 1 necrotic core, 2 edema, 3
             enhancing tumour.
         """
-        return self.postprocessing.labels(probabilities, self._target_of(probabilities))
+        chosen = self.postprocessing if threshold is None else replace(self.postprocessing, threshold=threshold)
+        return chosen.labels(probabilities, self._target_of(probabilities))
 
     def tumour(self, probabilities: np.ndarray) -> np.ndarray:
         """Give the probability of any tumour.

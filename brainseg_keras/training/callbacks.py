@@ -227,7 +227,8 @@ class RunKeeper(keras.callbacks.Callback):
         if self._state:
             self._show_average()
         scores = self._validator.score(self.model, self.model.loss)
-        attention = self._attention()
+        self._explainer = self._explainer or Explainer(self.model)
+        attention = self._validator.attention(self._explainer)
         self._progression.reserve = 1.2 * (time.monotonic() - begun) + 2
         row |= scores.logs() | {"seconds": self._progression.elapsed}
         better = self.best is None or row["val_dice"] > self.best["val_dice"]
@@ -290,12 +291,6 @@ class RunKeeper(keras.callbacks.Callback):
             "stopped": self._progression.stopped,
         }
         self._run.write_info(self._info)
-
-    def _attention(self) -> list[dict[str, np.ndarray]]:
-        """Map where the network looks in the slices of the panel."""
-        self._explainer = self._explainer or Explainer(self.model)
-        found = self._explainer(self._validator.panel_inputs())
-        return [dict(zip(found, maps, strict=True)) for maps in zip(*found.values(), strict=True)]
 
     def _show(
         self, row: dict[str, Any], scores: PatientScores, better: bool, attention: list[dict[str, np.ndarray]]

@@ -14,6 +14,7 @@ from brainseg_keras.data.targets import TUMOUR, Target
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.scores import confusion, dice
+from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.monitoring import ShownSlice
 from brainseg_keras.visualization import to_gray
 
@@ -132,15 +133,24 @@ class PatientValidator:
         worst = sorted(faults, key=lambda shown: shown.dice)[: self._worst]
         return PatientScores(scores, float(np.average(values, weights=weights)), histogram, panel, worst, means)
 
-    def panel_inputs(self) -> np.ndarray:
-        """Give what the network sees of the panel's slices, `(slices, height, width, channels)`."""
-        parts = []
+    def attention(self, explain: Explainer) -> list[dict[str, np.ndarray]]:
+        """Map where a network looks in the panel's slices.
+
+        Args:
+            explain: Of the network.
+
+        Returns:
+            For each slice of the panel its maps by name, at the slice's own resolution.
+        """
+        found = []
         for patient in self._patients:
             if patient.name in self._panel:
                 places = neighbour_places(len(patient.inputs), self._context)[[self._panel[patient.name]]]
                 intensity = repeat_range(patient.intensity, self._context)
-                parts.append(normalise(stack_neighbours(patient.inputs, places), intensity))
-        return np.concatenate(parts)
+                maps = explain(normalise(stack_neighbours(patient.inputs, places), intensity))
+                size = patient.masks.shape[1:]
+                found.append({name: self._preprocessing.restore(m, size)[0] for name, m in maps.items()})
+        return found
 
     def _score_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, float]:
         truths = region_masks(masks, self._target.classes)

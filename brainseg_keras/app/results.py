@@ -1,0 +1,118 @@
+"""What can be taken along: the mask in the kind of its scan, and a report of one page."""
+
+import html
+import io
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from brainseg_keras._version import __version__
+from brainseg_keras.app.study import Answer, Study
+from brainseg_keras.app.view import FILL, OUTLINE, Wish, describe, picture, table
+from brainseg_keras.reports.page import STYLE, figure, png
+
+NOT_CLINICAL = "For research. Not a medical device, not for clinical use."
+
+
+def mask_file(study: Study, name: str, threshold: float) -> tuple[str, bytes]:
+    """Make the mask as a file: NIfTI with the affine of its scan, PNG, or a zip of PNGs for several slices.
+
+    Args:
+        study: The scan with its answers.
+        name: Whose answer.
+        threshold: Probability above which a pixel is tumour.
+
+    Returns:
+        Name and content of the file.
+    """
+    answer = study.answers[name]
+    labels = answer.labels(threshold)
+    if study.pixels.frame is not None:
+        ending = ".nii" if study.scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{study.scan.outputs[0].name}_mask{ending}"
+            study.pixels.frame.write(labels, path)
+            return path.name, path.read_bytes()
+    # As `brainseg predict` writes them: 0 and 255, or the numbers of several classes.
+    shown = labels * np.uint8(255) if len(answer.predictor.classes) == 1 else labels
+    names = [f"{stem.name}_mask.png" for stem in study.scan.outputs]
+    if len(shown) == 1:
+        return names[0], _gray_png(shown[0])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, plane in zip(names, shown, strict=True):
+            archive.writestr(file, _gray_png(plane))
+    return f"{_stem(study)}_masks.zip", buffer.getvalue()
+
+
+def report_file(study: Study, wish: Wish) -> tuple[str, bytes]:
+    """Make the report: one HTML page with its pictures inside it.
+
+    Args:
+        study: The scan with its answers.
+        wish: Slice, threshold and sequence that are shown.
+
+    Returns:
+        Name and content of the file.
+    """
+    title = f"{study.title}: tumour segmentation"
+    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="note"><b>{NOT_CLINICAL}</b></p>']
+    for name, answer in study.answers.items():
+        parts += [f"<h2>{html.escape(name)}</h2>", _pictures(study, answer, wish), table(_facts(study, answer, wish))]
+    parts.append(
+        '<p class="note">Confidence: mean probability of the marked pixels; with none, 1 minus the largest. '
+        "Diameter: longest line within one slice, edge to edge. Attention and uncertainty are in the page.</p>"
+    )
+    extra = "@media print { .pictures img { width: 13rem; } } table { margin-top: 1rem; }"
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{extra}</style></head>'
+        f"<body>{''.join(parts)}</body></html>"
+    )
+    return f"{_stem(study)}_report.html", page.encode()
+
+
+def _pictures(study: Study, answer: Answer, wish: Wish) -> str:
+    """Draw the slice that is shown and, if it is another, the one with most tumour; outlined and filled."""
+    figures = []
+    for place in dict.fromkeys((answer.fullest(wish.threshold), wish.place)):
+        for mode, opacity in ((OUTLINE, 1.0), (FILL, 0.4)):
+            drawn = picture(study, answer, Wish(place, mode, opacity, wish.threshold, wish.sequence))
+            figures.append(figure(png(drawn), f"{study.slice_names[place]}, {mode.lower()}"))
+    return f'<div class="pictures">{"".join(figures)}</div>'
+
+
+def _facts(study: Study, answer: Answer, wish: Wish) -> dict[str, str]:
+    chosen = answer.predictor.postprocessing
+    spacing = study.pixels.spacing
+    height, width = answer.shape[1:]
+    rules = [f"threshold {wish.threshold:g} (default {chosen.threshold:g})"]
+    rules += ["largest component alone"] if chosen.largest_component else []
+    rules += [f"components of {chosen.smallest_component} pixels or more"] if chosen.smallest_component > 1 else []
+    rules += ["mean with the mirror image"] if chosen.flip else []
+    size = f"{len(study.slice_names)} slices of {width} x {height} pixels"
+    if spacing:
+        size += f", {spacing[0]:g} x {spacing[1]:g} x {spacing[2]:g} mm"
+    return {
+        **describe(answer.measures(wish.threshold)),
+        "Scan": size,
+        "Sequences that the network takes": ", ".join(answer.predictor.channels),
+        **({"Note": answer.remark} if answer.remark else {}),
+        "Rules": "; ".join(rules),
+        "Made by": f"brainseg_keras {__version__}, {time.strftime('%Y-%m-%d %H:%M')}",
+    }
+
+
+def _gray_png(plane: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(plane).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _stem(study: Study) -> str:
+    stems = {stem.parent.name or stem.name for stem in study.scan.outputs}
+    return stems.pop() if len(stems) == 1 else "scan"

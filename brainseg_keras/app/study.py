@@ -1,0 +1,147 @@
+"""A scan with the answers of one or two networks, held so that sliders act without running a network again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from brainseg_keras.data.scans import Pixels, Scan
+from brainseg_keras.inference.measures import Measures, measure
+from brainseg_keras.inference.predictor import Predictor
+
+#: Range of the threshold's slider; below its lower end nothing is kept.
+LOWEST, HIGHEST = 0.05, 0.95
+
+
+class Answer:
+    """One network's answer to a scan.
+
+    Kept is the box outside of which every probability of tumour is below the lowest threshold: components and sums are
+    those of the whole volume, in a fraction of the time.
+
+    Args:
+        predictor: The network.
+        pixels: The scan's.
+        name: What messages call the scan.
+        progress: Called with the share that is done, from 0 to 1.
+
+    Raises:
+        InputError: Channels that the network cannot take.
+    """
+
+    def __init__(self, predictor: Predictor, pixels: Pixels, name: str, progress: Callable[[float], None]):
+        self.predictor = predictor
+        self._images, self.remark = predictor.arrange(pixels, name)
+        plain, turned = predictor.both_ways(self._images, progress=progress)
+        maps = (plain + turned) / 2 if predictor.postprocessing.flip else plain
+        #: How far the answers to the scan and to its mirror image lie apart, `(slices, height, width)`.
+        self.uncertainty = np.float16(np.abs(predictor.tumour(plain) - predictor.tumour(turned)))
+        tumour = predictor.tumour(maps)
+        self.shape = tumour.shape
+        self._spacing = pixels.spacing
+        self._box = _box(tumour)
+        self._maps, self._tumour = maps[self._box].copy(), tumour[self._box].copy()
+        self._found: tuple[float, np.ndarray, Measures] | None = None
+        self._attention: dict[int, dict[str, np.ndarray]] = {}
+
+    def labels(self, threshold: float) -> np.ndarray:
+        """Make the mask of the whole scan, `(slices, height, width)`, uint8."""
+        labels = np.zeros(self.shape, np.uint8)
+        labels[self._box] = self._at(threshold)[1]
+        return labels
+
+    def plane(self, place: int, threshold: float) -> np.ndarray:
+        """Make the mask of one slice, `(height, width)`, uint8."""
+        labels = np.zeros(self.shape[1:], np.uint8)
+        slices, *rest = self._box
+        if slices.start <= place < slices.stop:
+            labels[tuple(rest)] = self._at(threshold)[1][place - slices.start]
+        return labels
+
+    def measures(self, threshold: float) -> Measures:
+        """Measure the mask of the whole scan."""
+        return self._at(threshold)[2]
+
+    def attention(self, place: int) -> dict[str, np.ndarray]:
+        """Map where the network looks in one slice; the network runs once a slice."""
+        if place not in self._attention:
+            found = self.predictor.attention(self._images, [place])
+            self._attention[place] = {name: maps[0] for name, maps in found.items()}
+        return self._attention[place]
+
+    def fullest(self, threshold: float) -> int:
+        """Give the slice with most tumour; without any, the middle one."""
+        counts = (self._at(threshold)[1] > 0).sum(axis=(1, 2))
+        return self._box[0].start + int(counts.argmax()) if counts.any() else self.shape[0] // 2
+
+    def _at(self, threshold: float) -> tuple[float, np.ndarray, Measures]:
+        if self._found is None or self._found[0] != threshold:
+            labels = self.predictor.masks(self._maps, threshold)
+            self._found = (threshold, labels, measure(labels, self._tumour, self._spacing))
+        return self._found
+
+
+class Study:
+    """A scan and what was found in it.
+
+    Args:
+        scan: What was found in the upload.
+        title: What its sender calls it.
+    """
+
+    def __init__(self, scan: Scan, title: str):
+        self.title = title
+        self.scan = scan
+        self.pixels = scan.read()
+        self.answers: dict[str, Answer] = {}
+        self._windows: dict[int, tuple[float, float]] = {}
+
+    @property
+    def sequences(self) -> list[str]:
+        """Names of the sequences to look at."""
+        count = self.pixels.images.shape[-1]
+        if self.pixels.channels:
+            return list(self.pixels.channels)
+        return ["the picture"] if count == 1 else [f"channel {number + 1}" for number in range(count)]
+
+    @property
+    def default_sequence(self) -> str:
+        """FLAIR where it is named; else the second of three, where the LGG set has it; else the first."""
+        names = self.sequences
+        return "FLAIR" if "FLAIR" in names else names[1 if len(names) == 3 else 0]
+
+    @property
+    def slice_names(self) -> list[str]:
+        """What each slice is called: its file, or its number."""
+        if len(self.scan.files) == len(self.pixels.images):
+            return [file.name for file in self.scan.files]
+        return [f"slice {number}" for number in range(1, len(self.pixels.images) + 1)]
+
+    def gray(self, place: int, sequence: str) -> np.ndarray:
+        """Give a slice to look at, `(height, width)`, uint8, with one window for the whole scan."""
+        names = self.sequences
+        channel = names.index(sequence) if sequence in names else names.index(self.default_sequence)
+        if channel not in self._windows:
+            low, high = np.percentile(self.pixels.images[..., channel], (1, 99.8))
+            self._windows[channel] = (float(low), float(high))
+        low, high = self._windows[channel]
+        plane = self.pixels.images[place, ..., channel].astype(np.float32)
+        return np.uint8(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255)
+
+    def answer(self, name: str, predictor: Predictor, progress: Callable[[float], None]) -> None:
+        """Ask a network, and keep what it says under a name."""
+        self.answers[name] = Answer(predictor, self.pixels, self.title, progress)
+
+
+def _box(tumour: np.ndarray) -> tuple[slice, ...]:
+    """Bound what may be tumour at some threshold, or the likeliest pixel where nothing may."""
+    inside = tumour > LOWEST
+    if not inside.any():
+        inside = np.zeros(tumour.shape, bool)
+        inside[np.unravel_index(tumour.argmax(), tumour.shape)] = True
+    bounds: list[Any] = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(inside.any(axis=others))
+        bounds.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(bounds)
