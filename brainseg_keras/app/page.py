@@ -30,25 +30,25 @@ def style() -> dict[str, Any]:
     return {"theme": theme, "css": Path(__file__).with_name("page.css").read_text(encoding="utf-8")}
 
 
-def build_page(models: Models, visits: Visits, *, unpacked: int) -> gr.Blocks:
+def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
     """Lay the page out and tie its parts to what they do.
 
     Args:
         models: Networks on offer.
         visits: Who is there.
-        unpacked: Bytes that a zip may unpack to.
+        max_upload: Megabytes of one file; what a zip unpacks to may be four times as much.
 
     Returns:
         The page.
     """
     names = list(models.paths)
-    desk = _Desk(models, visits, unpacked)
+    desk = _Desk(models, visits, 4 * max_upload * 2**20)
     with gr.Blocks(title="Brain tumour segmentation", analytics_enabled=False, delete_cache=(600, 7200)) as page:
         gr.HTML(_HEAD)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 files = gr.File(label="MRI", file_count="multiple", height=160, elem_id="files")
-                gr.Markdown(_KINDS)
+                gr.Markdown(f"{_KINDS} At most {max_upload} MB a file.")
                 with gr.Row():
                     one = gr.Button("Example: slices", size="sm", min_width=120)
                     volume = gr.Button("Example: volume", size="sm", min_width=120)
@@ -231,7 +231,8 @@ class _Desk:
         place = first.fullest(chosen)
         visit.wish = Wish(place, mode, opacity, chosen, study.default_sequence)
         count = len(study.slice_names)
-        remarks = dict.fromkeys(answer.remark for answer in study.answers.values() if answer.remark)
+        said = (answer.remark for answer in study.answers.values() if answer.remark)
+        remarks = dict.fromkeys(remark.removeprefix(f"{study.title}: ") + "." for remark in said)
         words = f"{study.title}: {count} slice{'s' if count > 1 else ''}. " + " ".join(remarks)
         titles = list(visit.scans)
         return [

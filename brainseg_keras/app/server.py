@@ -105,7 +105,7 @@ def create_app(models: dict[str, str], *, max_upload: int = 1024) -> Any:
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}", "Cache-Control": "no-store"}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
-    page = build_page(Models(models), visits, unpacked=4 * max_upload * 2**20)
+    page = build_page(Models(models), visits, max_upload=max_upload)
     options = style() | {"max_file_size": max_upload * 2**20, "ssr_mode": False, "footer_links": [], "show_error": True}
     return gradio.mount_gradio_app(app, page, path="/", **options)
 

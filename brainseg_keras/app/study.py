@@ -1,11 +1,11 @@
 """A scan with the answers of one or two networks, held so that sliders act without running a network again."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from brainseg_keras.data.scans import Pixels, Scan
+from brainseg_keras.evaluation.lesions import bounding_box
 from brainseg_keras.inference.measures import Measures, measure
 from brainseg_keras.inference.predictor import Predictor
 
@@ -139,9 +139,4 @@ def _box(tumour: np.ndarray) -> tuple[slice, ...]:
     if not inside.any():
         inside = np.zeros(tumour.shape, bool)
         inside[np.unravel_index(tumour.argmax(), tumour.shape)] = True
-    bounds: list[Any] = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        places = np.flatnonzero(inside.any(axis=others))
-        bounds.append(slice(int(places[0]), int(places[-1]) + 1))
-    return tuple(bounds)
+    return bounding_box(inside)

@@ -103,8 +103,10 @@ def _figures(study: Study, name: str, answer: Answer, wish: Wish) -> str:
         pictures = _attention(study, answer, wish)
     elif wish.mode == UNCERTAINTY:
         heat = answer.uncertainty[wish.place].astype(np.float32)
-        drawn = draw_heat(study.gray(wish.place, wish.sequence), heat, longest=_LEAST_SIDE, opacity=wish.opacity)
-        pictures = [(drawn, f"Difference from the mirror image's answer, at most {heat.max():.2f}")]
+        gray = study.gray(wish.place, wish.sequence)
+        # Beyond a half the two answers contradict each other: as bright as can be.
+        drawn = draw_heat(gray, np.minimum(2 * heat, 1), longest=_LEAST_SIDE, opacity=wish.opacity)
+        pictures = [(drawn, f"Difference from the mirror image's answer: at most {heat.max():.2f}; brightest from 0.5")]
     else:
         pictures = [(picture(study, answer, wish), "")]
     title = study.slice_names[wish.place]

@@ -41,6 +41,27 @@ class LesionCounts:
         return float(self.missed == 0)
 
 
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Find the smallest box that holds all of a mask.
+
+    Args:
+        mask: Array of any number of axes, bool or 0/1, not empty.
+
+    Returns:
+        A slice for each axis.
+
+    Example:
+        >>> bounding_box(np.array([[0, 0, 0], [0, 1, 1]]))
+        (slice(1, 2, None), slice(1, 3, None))
+    """
+    bounds = []
+    for axis in range(np.ndim(mask)):
+        others = tuple(other for other in range(np.ndim(mask)) if other != axis)
+        places = np.flatnonzero(np.any(mask, axis=others))
+        bounds.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(bounds)
+
+
 def label_lesions(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Number the connected parts of a mask; pixels that touch by a corner belong together.
 
@@ -92,10 +113,14 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
         >>> largest_component(np.array([1, 0, 1, 1])).tolist()
         [False, False, True, True]
     """
-    parts, number = label_lesions(mask)
-    if number == 0:
-        return np.asarray(mask, bool)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    kept = np.array(mask, bool)
+    if not kept.any():
+        return kept
+    box = bounding_box(kept)
+    parts, number = label_lesions(kept[box])
+    if number > 1:
+        kept[box] = parts == 1 + np.argmax(_sizes(parts, number))
+    return kept
 
 
 def remove_small_components(mask: np.ndarray, smallest: int) -> np.ndarray:
@@ -112,7 +137,17 @@ def remove_small_components(mask: np.ndarray, smallest: int) -> np.ndarray:
         >>> remove_small_components(np.array([1, 0, 1, 1]), 2).tolist()
         [False, False, True, True]
     """
-    parts, _ = label_lesions(mask)
-    large = np.bincount(parts.ravel()) >= smallest
-    large[0] = False
-    return large[parts]
+    kept = np.array(mask, bool)
+    if not kept.any():
+        return kept
+    box = bounding_box(kept)
+    parts, number = label_lesions(kept[box])
+    kept[box] = np.append(False, _sizes(parts, number) >= smallest)[parts]
+    return kept
+
+
+def _sizes(parts: np.ndarray, number: int) -> np.ndarray:
+    # Few parts of a large volume are counted faster one by one.
+    if number < 8:
+        return np.array([np.count_nonzero(parts == part) for part in range(1, number + 1)])
+    return np.bincount(parts.ravel(), minlength=number + 1)[1:]

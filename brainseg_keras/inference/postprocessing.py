@@ -67,7 +67,7 @@ class Postprocessing:
             Array of shape `(slices, height, width)`, uint8.
         """
         labels = target.decode(probabilities, self.threshold)
-        return np.where(self._components(labels > 0), labels, 0).astype(np.uint8)
+        return labels * self._components(labels > 0)
 
     def _components(self, mask: np.ndarray) -> np.ndarray:
         if self.largest_component:
