@@ -146,8 +146,8 @@ def _heat_colours() -> np.ndarray:
     return np.uint8(colormaps["inferno"](np.arange(256))[:, :3] * 255)
 
 
-def place_beside(pictures: dict[str, np.ndarray], *, gap: int = 4, strip: int = 18) -> np.ndarray:
-    """Put pictures of one height beside each other, each with its caption below.
+def place_beside(pictures: dict[str, np.ndarray], *, gap: int = 4, strip: int = 24) -> np.ndarray:
+    """Put pictures of one height beside each other, each with its caption below, as large as its width allows.
 
     Args:
         pictures: Captions and arrays of shape `(height, width, 3)`, uint8.
@@ -159,7 +159,7 @@ def place_beside(pictures: dict[str, np.ndarray], *, gap: int = 4, strip: int = 
 
     Example:
         >>> place_beside({"left": np.zeros((64, 64, 3), "uint8"), "right": np.zeros((64, 64, 3), "uint8")}).shape
-        (82, 132, 3)
+        (88, 132, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -169,7 +169,9 @@ def place_beside(pictures: dict[str, np.ndarray], *, gap: int = 4, strip: int = 
     draw, left = ImageDraw.Draw(sheet), 0
     for caption, picture in pictures.items():
         sheet.paste(Image.fromarray(picture), (left, 0))
-        draw.text((left + 3, height + 2), caption, fill=(235, 235, 235), font=ImageFont.load_default(12))
+        fonts = [ImageFont.load_default(size) for size in range(strip - 7, 9, -1)]
+        fits = (font for font in fonts if font.getlength(caption) <= picture.shape[1] - 6)
+        draw.text((left + 3, height + 2), caption, fill=(235, 235, 235), font=next(fits, fonts[-1]))
         left += picture.shape[1] + gap
     return np.array(sheet)
 

@@ -18,6 +18,21 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium that tells nobody of itself."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium to open a page with")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
 def phantom(tmp_path_factory):
     """Folder kaggle_3m of six small patients; read it, do not write to it."""
     from brainseg_keras.data.phantom import write_phantom

@@ -4,8 +4,6 @@ import dataclasses
 import io
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,15 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from scans import nifti_file
+from servers import free_port, wait_for_port
 from test_refusals import BAD
 
 from brainseg_keras import Predictor
 from brainseg_keras.data.phantom import write_phantom
 from brainseg_keras.data.scans import find_scans
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+pytestmark = pytest.mark.slow
 PATIENCE = 60_000
 
 
@@ -35,22 +32,15 @@ def temporary(tmp_path_factory):
 
 
 def start(temporary, *models, max_upload=200):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     script = Path(__file__).with_name("page_server.py")
     command = [sys.executable, str(script), str(temporary / "outside.txt"), str(port), str(max_upload), *models]
     log = (temporary / f"server-{port}.log").open("w")
     environment = os.environ | {"TMPDIR": str(temporary)}
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}/"
-    for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process, address
-        assert process.poll() is None, Path(log.name).read_text()
-        time.sleep(0.25)
-    raise AssertionError("the server did not start")
+    wait_for_port(port, process)
+    return process, address
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +62,6 @@ def server(temporary, small):
     yield address
     process.terminate()
     process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

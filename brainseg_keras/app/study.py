@@ -1,6 +1,7 @@
 """A scan with the answers of one or two networks, held so that sliders act without running a network again."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,28 +40,31 @@ class Answer:
         tumour = predictor.tumour(maps)
         self.shape = tumour.shape
         self._spacing = pixels.spacing
-        self._box = _box(tumour)
-        self._maps, self._tumour = maps[self._box].copy(), tumour[self._box].copy()
-        self._found: tuple[float, np.ndarray, Measures] | None = None
+        box = _box(tumour)
+        self._corner = np.array([part.start for part in box])
+        self._maps, self._tumour = maps[box].copy(), tumour[box].copy()
+        self._found: _Found | None = None
         self._attention: dict[int, dict[str, np.ndarray]] = {}
 
     def labels(self, threshold: float) -> np.ndarray:
         """Make the mask of the whole scan, `(slices, height, width)`, uint8."""
+        found = self._at(threshold)
         labels = np.zeros(self.shape, np.uint8)
-        labels[self._box] = self._at(threshold)[1]
+        labels[found.box] = found.labels
         return labels
 
     def plane(self, place: int, threshold: float) -> np.ndarray:
         """Make the mask of one slice, `(height, width)`, uint8."""
+        found = self._at(threshold)
         labels = np.zeros(self.shape[1:], np.uint8)
-        slices, *rest = self._box
+        slices, rows, columns = found.box
         if slices.start <= place < slices.stop:
-            labels[tuple(rest)] = self._at(threshold)[1][place - slices.start]
+            labels[rows, columns] = found.labels[place - slices.start]
         return labels
 
     def measures(self, threshold: float) -> Measures:
         """Measure the mask of the whole scan."""
-        return self._at(threshold)[2]
+        return self._at(threshold).measures
 
     def attention(self, place: int) -> dict[str, np.ndarray]:
         """Map where the network looks in one slice; the network runs once a slice."""
@@ -71,14 +75,30 @@ class Answer:
 
     def fullest(self, threshold: float) -> int:
         """Give the slice with most tumour; without any, the middle one."""
-        counts = (self._at(threshold)[1] > 0).sum(axis=(1, 2))
-        return self._box[0].start + int(counts.argmax()) if counts.any() else self.shape[0] // 2
+        found = self._at(threshold)
+        counts = (found.labels > 0).sum(axis=(1, 2))
+        return found.box[0].start + int(counts.argmax()) if counts.any() else self.shape[0] // 2
 
-    def _at(self, threshold: float) -> tuple[float, np.ndarray, Measures]:
-        if self._found is None or self._found[0] != threshold:
-            labels = self.predictor.masks(self._maps, threshold)
-            self._found = (threshold, labels, measure(labels, self._tumour, self._spacing))
+    def _at(self, threshold: float) -> "_Found":
+        """Find the mask, in the box of what exceeds the threshold: most of a volume never does."""
+        if self._found is None or self._found.threshold != threshold:
+            inner = _box(self._tumour, threshold)
+            labels = self.predictor.masks(self._maps[inner], threshold)
+            box = tuple(
+                slice(int(part.start + start), int(part.stop + start))
+                for part, start in zip(inner, self._corner, strict=True)
+            )
+            self._found = _Found(threshold, box, labels, measure(labels, self._tumour[inner], self._spacing))
         return self._found
+
+
+class _Found(NamedTuple):
+    """A mask at one threshold, in its box of the scan."""
+
+    threshold: float
+    box: tuple[slice, ...]
+    labels: np.ndarray
+    measures: Measures
 
 
 class Study:
@@ -133,9 +153,9 @@ class Study:
         self.answers[name] = Answer(predictor, self.pixels, self.title, progress)
 
 
-def _box(tumour: np.ndarray) -> tuple[slice, ...]:
-    """Bound what may be tumour at some threshold, or the likeliest pixel where nothing may."""
-    inside = tumour > LOWEST
+def _box(tumour: np.ndarray, threshold: float = LOWEST) -> tuple[slice, ...]:
+    """Bound what exceeds a threshold; where nothing does, the likeliest pixel."""
+    inside = tumour > threshold
     if not inside.any():
         inside = np.zeros(tumour.shape, bool)
         inside[np.unravel_index(tumour.argmax(), tumour.shape)] = True

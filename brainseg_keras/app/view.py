@@ -104,8 +104,8 @@ def _figures(study: Study, name: str, answer: Answer, wish: Wish) -> str:
     elif wish.mode == UNCERTAINTY:
         heat = answer.uncertainty[wish.place].astype(np.float32)
         gray = study.gray(wish.place, wish.sequence)
-        # Beyond a half the two answers contradict each other: as bright as can be.
-        drawn = draw_heat(gray, np.minimum(2 * heat, 1), longest=_LEAST_SIDE, opacity=wish.opacity)
+        # Beyond a half the two answers contradict each other: as bright as can be. The root lifts what is faint.
+        drawn = draw_heat(gray, np.sqrt(np.minimum(2 * heat, 1)), longest=_LEAST_SIDE, opacity=wish.opacity)
         pictures = [(drawn, f"Difference from the mirror image's answer: at most {heat.max():.2f}; brightest from 0.5")]
     else:
         pictures = [(picture(study, answer, wish), "")]

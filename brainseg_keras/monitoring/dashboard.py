@@ -47,6 +47,7 @@ SETTINGS = (
     "seed",
 )
 METRICS = {
+    "dice/best_val_dice": "Dice per patient, mean, best epoch",
     "dice/val_dice": "Dice per patient, mean",
     "dice/val_dice_median": "Dice per patient, median",
     "dice/val_dice_min": "Dice, worst patient",
@@ -166,8 +167,8 @@ def _grouped(tag: str) -> str:
 def _panel(shown: ShownSlice) -> np.ndarray:
     return place_beside(
         {
-            "truth green, prediction red": shown.outlines(),
-            f"too much red, missed blue   Dice {shown.dice:.3f}": shown.errors(),
+            f"{shown.dice:.3f}: truth green, prediction red": shown.outlines(),
+            "too much red, missed blue": shown.errors(),
         }
     )
 

@@ -299,7 +299,7 @@ class RunKeeper(keras.callbacks.Callback):
         scalars = {key: value for key, value in row.items() if key not in ("epoch", "val_patients")}
         self._dashboard.epoch(
             epoch,
-            scalars | memory_use(),
+            scalars | {"best_val_dice": self.best["val_dice"]} | memory_use(),
             dice=list(scores.dice.values()),
             histogram=scores.histogram,
             panel=scores.panel,
