@@ -75,18 +75,17 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
         shown = [status, view, controls, place, threshold, sequence, scan, links]
         asked = [model, second, mode, opacity]
         quiet = {"api_visibility": "private", "show_progress_on": status}
-        for event, inputs, what in (
-            (run.click, [files], desk.segment_files),
-            (one.click, [], desk.segment_slices_example),
-            (volume.click, [], desk.segment_volume_example),
-            (scan.input, [scan], desk.segment_scan),
+        for event, first, find in (
+            (run.click, files, desk.open_files),
+            (one.click, gr.State("lgg"), desk.open_example),
+            (volume.click, gr.State("nifti"), desk.open_example),
+            (scan.input, scan, desk.open_other),
         ):
-            event(what, [*inputs, *asked], shown, concurrency_id="network", concurrency_limit=1, **quiet)
+            event(desk.segmenting(find), [first, *asked], shown, concurrency_id="network", concurrency_limit=1, **quiet)
         wishes = [place, mode, opacity, threshold, sequence]
         for control in wishes:
-            listen = control.change if control in (mode, sequence) else control.input
             # The last position counts, and none waits in the queue behind a running network.
-            listen(
+            control.input(
                 desk.redraw,
                 wishes,
                 [view],
@@ -116,67 +115,35 @@ class _Desk:
         """Remove what a visitor who has left had here."""
         self._visits.end(request.session_hash)
 
-    def segment_files(
-        self,
-        files: list[str] | None,
-        model: str,
-        second: str,
-        mode: str,
-        opacity: float,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> list:
-        """Segment what was dropped."""
-        visit = self._visits.of(request.session_hash)
+    def open_files(self, visit: Visit, files: list[str] | None) -> Study:
+        """Open what was dropped."""
+        visit.uploads.update(map(Path, files or []))
+        return _open(visit, files or [], self._unpacked)
 
-        def find() -> Study:
-            visit.uploads.update(map(Path, files or []))
-            return _open(visit, files or [], self._unpacked)
+    def open_example(self, visit: Visit, kind: str) -> Study:
+        """Open a synthetic patient: `lgg` is slices, `nifti` a volume of four sequences."""
+        return _open(visit, _example(kind), self._unpacked)
 
-        return self._segment(visit, find, (model, second), (mode, opacity), progress)
+    def open_other(self, visit: Visit, title: str) -> Study:
+        """Open another of the scans that were dropped together."""
+        return _study(visit, title)
 
-    def segment_slices_example(
-        self,
-        model: str,
-        second: str,
-        mode: str,
-        opacity: float,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> list:
-        """Segment the slices of a synthetic patient."""
-        visit = self._visits.of(request.session_hash)
-        find = lambda: _open(visit, _example("lgg"), self._unpacked)  # noqa: E731
-        return self._segment(visit, find, (model, second), (mode, opacity), progress)
+    def segmenting(self, find: Callable[[Visit, Any], Study]) -> Callable[..., list]:
+        """Make what a click calls: it opens a study in one of these ways, and segments it."""
 
-    def segment_volume_example(
-        self,
-        model: str,
-        second: str,
-        mode: str,
-        opacity: float,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> list:
-        """Segment a synthetic volume of four sequences."""
-        visit = self._visits.of(request.session_hash)
-        find = lambda: _open(visit, _example("nifti"), self._unpacked)  # noqa: E731
-        return self._segment(visit, find, (model, second), (mode, opacity), progress)
+        def segment(
+            first: Any,
+            model: str,
+            second: str,
+            mode: str,
+            opacity: float,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008
+        ) -> list:
+            visit = self._visits.of(request.session_hash)
+            return self._segment(visit, lambda: find(visit, first), (model, second), (mode, opacity), progress)
 
-    def segment_scan(
-        self,
-        title: str,
-        model: str,
-        second: str,
-        mode: str,
-        opacity: float,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> list:
-        """Segment another of the scans that were dropped together."""
-        visit = self._visits.of(request.session_hash)
-        find = lambda: _study(visit, title)  # noqa: E731
-        return self._segment(visit, find, (model, second), (mode, opacity), progress)
+        return segment
 
     def redraw(
         self, place: float, mode: str, opacity: float, threshold: float, sequence: str, request: gr.Request
