@@ -238,6 +238,21 @@ def test_a_visit_ends_with_its_files(tmp_path):
     assert visits.by_token(visit.token) is None
 
 
+def test_what_two_visitors_sent_stays_until_both_have_left(tmp_path):
+    visits = Visits(tmp_path / "visits")
+    sent = tmp_path / "uploads" / "hash" / "scan.png"
+    sent.parent.mkdir(parents=True)
+    sent.write_bytes(b"x")
+    for key in "ab":
+        visits.of(key).uploads.add(sent)
+    visits.end("a")
+    assert sent.exists()
+    visits.end("b")
+    assert not sent.exists()
+    with pytest.raises(InputError, match=r"scan.png is gone.*Drop it again"):
+        collect([sent], tmp_path / "visit", limit=LIMIT)
+
+
 def test_a_long_idle_visit_ends_when_another_begins(tmp_path):
     visits = Visits(tmp_path)
     visit = visits.of("a")

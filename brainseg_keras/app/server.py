@@ -161,5 +161,6 @@ def serve(models: dict[str, str], *, host: str = "127.0.0.1", port: int = 7860, 
                 f"Cannot listen at {host}:{port} ({error.strerror}). Give another --port or --host."
             ) from error
     app = create_app(models, max_upload=max_upload)
-    logging.getLogger(__name__).warning("The page is at http://%s:%d (stop with Ctrl-C)", host, port)
+    shown = f"[{host}]" if ":" in host else host
+    logging.getLogger(__name__).warning("The page is at http://%s:%d (stop with Ctrl-C)", shown, port)
     uvicorn.run(app, host=host, port=port, log_level="warning")

@@ -78,10 +78,12 @@ class Visits:
         """Remove a visitor's files and study."""
         with self._lock:
             visit = self._visits.pop(key, None)
+            # The server keeps equal files once: what another visitor sent as well stays.
+            shared = set().union(*(other.uploads for other in self._visits.values()))
         if visit:
             shutil.rmtree(visit.folder, ignore_errors=True)
-            for file in visit.uploads:
-                # The browser's server gives each file a folder of its own.
+            for file in visit.uploads - shared:
+                # The server gives each file a folder of its own.
                 shutil.rmtree(file.parent, ignore_errors=True)
 
 

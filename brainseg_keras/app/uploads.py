@@ -41,6 +41,8 @@ def collect(files: Iterable[str | Path], folder: Path, *, limit: int) -> list[Sc
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for file in files:
+            if not file.is_file():
+                raise InputError(f"{file.name} is gone after a long pause. Drop it again.")
             if file.suffix.lower() == ".zip":
                 _unzip(file, folder / file.stem, limit)
             else:
