@@ -128,10 +128,13 @@ def test_a_slice_from_upload_to_download(page, patient):
     assert name == f"{patient[5].stem}_mask.png"
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(content))), expected * 255)
     assert f"{int(expected.sum()):,} pixels" in page.locator(".brainseg-view dl").inner_text()
+    assert "CC BY-NC-SA 4.0" in page.locator("#status").inner_text()
     name, content = download(page, "Report")
     report = content.decode()
     assert name.endswith("_report.html")
-    assert "not for clinical use" in report and f"{int(expected.sum()):,} pixels" in report
+    assert (
+        "not for clinical use" in report and "CC BY-NC-SA 4.0" in report and f"{int(expected.sum()):,} pixels" in report
+    )
     assert not re.findall(r"(?:src|href)=\"(?!data:)", report), "the report is not self-contained"
 
 

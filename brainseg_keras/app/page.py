@@ -200,7 +200,9 @@ class _Desk:
         count = len(study.slice_names)
         said = (answer.remark for answer in study.answers.values() if answer.remark)
         remarks = dict.fromkeys(remark.removeprefix(f"{study.title}: ") + "." for remark in said)
-        words = f"{study.title}: {count} slice{'s' if count > 1 else ''}. " + " ".join(remarks)
+        licences = {name: answer.predictor.info.get("licence") for name, answer in study.answers.items()}
+        terms = [f"The weights {name} are under {licence}." for name, licence in licences.items() if licence]
+        words = " ".join([f"{study.title}: {count} slice{'s' if count > 1 else ''}.", *remarks, *terms])
         titles = list(visit.scans)
         return [
             _say(f"<p>{html.escape(words)}</p>"),

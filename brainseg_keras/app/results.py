@@ -103,6 +103,7 @@ def _facts(study: Study, answer: Answer, wish: Wish) -> dict[str, str]:
         "Sequences that the network takes": ", ".join(answer.predictor.channels),
         **({"Note": answer.remark} if answer.remark else {}),
         "Rules": "; ".join(rules),
+        **({"Licence of the weights": licence} if (licence := answer.predictor.info.get("licence")) else {}),
         "Made by": f"brainseg_keras {__version__}, {time.strftime('%Y-%m-%d %H:%M')}",
     }
 

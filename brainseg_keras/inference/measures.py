@@ -43,15 +43,30 @@ def measure(mask: np.ndarray, tumour: np.ndarray, spacing: tuple[float, float, f
     """
     marked = mask > 0
     pixels = int(np.count_nonzero(marked))
-    flat = None if spacing is None else spacing[1:]
     return Measures(
         pixels,
         None if spacing is None else pixels * math.prod(spacing) / 1000,
-        max((largest_diameter(plane, flat) for plane in marked[marked.any(axis=(1, 2))]), default=0.0),
+        _largest_of(marked, None if spacing is None else spacing[1:]),
         "pixels" if spacing is None else "mm",
         # A product, where picking the pixels would take most of the time of a large volume.
         float(tumour.ravel() @ marked.ravel().astype(tumour.dtype) / pixels if pixels else 1 - tumour.max(initial=0)),
     )
+
+
+def _largest_of(marked: np.ndarray, spacing: tuple[float, float] | None) -> float:
+    """Measure the slices whose bounding box leaves room for a longer line, the largest box first."""
+    sides = [_extent(marked.any(axis=axis)) * step for axis, step in zip((2, 1), spacing or (1.0, 1.0), strict=True)]
+    diagonals, longest = np.hypot(*sides), 0.0
+    for place in np.argsort(-diagonals):
+        if diagonals[place] <= longest:
+            break
+        longest = max(longest, largest_diameter(marked[place], spacing))
+    return longest
+
+
+def _extent(hit: np.ndarray) -> np.ndarray:
+    """Count from the first to the last hit of each row, `(rows, places)`; 0 without any."""
+    return np.where(hit.any(axis=1), hit.shape[1] - hit[:, ::-1].argmax(axis=1) - hit.argmax(axis=1), 0)
 
 
 def largest_diameter(mask: np.ndarray, spacing: tuple[float, float] | None = None) -> float:
