@@ -8,15 +8,21 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from scans import brightness_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.util.tensor_util import make_ndarray
 
-from brainseg_keras import TrainingConfig, train
+from brainseg_keras import BinaryFocalLoss, Predictor, TrainingConfig, train
 from brainseg_keras.data.phantom import write_phantom
+from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.volumes import iterate_volumes
+from brainseg_keras.evaluation import patient_dice
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.monitoring import Dashboard, ShownSlice
 from brainseg_keras.monitoring.dashboard import PICTURE_BYTES
+from brainseg_keras.training.validation import PatientValidator
 from brainseg_keras.visualization import MISSED, PREDICTION, TRUTH, draw_errors, draw_fill, draw_heat
 
 SETTINGS = {
@@ -113,6 +119,34 @@ def test_the_graph_has_the_networks_layers_and_what_feeds_them(events):
     assert nodes["dec0/concat"].input[:] == ["dec0/up", "dec0/att_gated"]
     assert nodes["mask"].attr["output"].s == b"(None, 32, 32, 1)"
     assert all(source in nodes for node in nodes.values() for source in node.input)
+
+
+def test_what_is_shown_is_what_was_scored(tmp_path):
+    """Panel and worst slices, recomputed from the volumes with a Predictor; a model that marks what is bright."""
+    source = open_source(write_phantom(tmp_path / "kaggle_3m", patients=30, slices=6, size=64, seed=1))
+    model, preprocessing = brightness_model(level=1.2), Preprocessing(64)
+    scores = PatientValidator(source, preprocessing, panel=2, worst=2, batch_size=6).score(model, BinaryFocalLoss())
+    predictor = Predictor(model, preprocessing=preprocessing, channels=source.channels, batch_size=6)
+    volumes = {volume.patient: volume for volume in iterate_volumes(source, "val")}
+    chances = {name: predictor.probabilities(volume.images, volume.intensity) for name, volume in volumes.items()}
+    truths = {name: volume.masks > 0 for name, volume in volumes.items()}
+    dice = {name: patient_dice(truths[name], chances[name] > 0.5) for name in volumes}
+    assert scores.dice == pytest.approx(dice)
+    order = sorted(dice, key=dice.get)[:2]
+    assert [shown.patient for shown in scores.worst] == order
+    for shown in scores.worst:
+        wrong = (truths[shown.patient] != (chances[shown.patient] > 0.5)).sum(axis=(1, 2))
+        place = volumes[shown.patient].slices.index(shown.number)
+        assert wrong[place] == wrong.max() > 0
+        np.testing.assert_allclose(shown.probability, chances[shown.patient][place], atol=1e-6)
+        np.testing.assert_array_equal(shown.truth > 0, truths[shown.patient][place])
+    for shown in scores.panel:
+        place = volumes[shown.patient].slices.index(shown.number)
+        assert truths[shown.patient][place].sum() == truths[shown.patient].sum(axis=(1, 2)).max()
+    marked = sum((chance > 0.5).sum() for chance in chances.values())
+    assert scores.logs()["val_predicted_share"] == pytest.approx(
+        marked / sum(chance.size for chance in chances.values())
+    )
 
 
 def test_the_profiler_wrote_its_window(run):

@@ -126,7 +126,8 @@ class PatientValidator:
             histogram.add(masks > 0, tumour)
             if patient.name in self._panel:
                 panel.append(patient.show(self._panel[patient.name], tumour, score))
-            faults.append(patient.show(int((answer != masks).sum(axis=(1, 2)).argmax()), tumour, score))
+            wrong = answer != (masks > 0 if self._target.name == "tumour" else masks)
+            faults.append(patient.show(int(wrong.sum(axis=(1, 2)).argmax()), tumour, score))
         values, weights = zip(*losses, strict=True)
         scores = {patient: float(np.mean(list(own.values()))) for patient, own in regions.items()}
         means = {} if self._target.name == "tumour" else pd.DataFrame(regions).mean(axis=1).to_dict()
