@@ -6,6 +6,7 @@ import sys
 
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SCRIPT = """
 import sys
@@ -31,5 +32,8 @@ def test_jax_trains_and_resumes_where_tensorflow_is_absent(tmp_path, architectur
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history.epoch.tolist() == [1, 2, 3]
     assert history.loss.iloc[-1] < history.loss.iloc[0]
+    events = EventAccumulator(str(tmp_path / "run" / "logs"), size_guidance={"images": 0}).Reload()
+    maps = [tag for tag in events.Tags()["images"] if tag.startswith("panel_attention/")]
+    assert maps and all(len(events.Images(tag)) == 3 for tag in maps)
     # The rate is set step by step, which the JAX trainer must see.
     assert history.learning_rate.iloc[1] < 0.1 * history.learning_rate.iloc[0]

@@ -44,9 +44,10 @@ class Explainer:
         """
         if self._gates is None:
             return {GRAD_CAM: self._grad_cam(images)}
-        found = self._gates.predict_on_batch(images)
+        # Called and not `predict`: for a few slices, compiling takes longer than all the rest.
+        found = self._gates(images, training=False)
         names = sorted((name for name in found if name != "mask"), key=lambda name: int(name[3:].split("_")[0]))
-        return {name: np.asarray(found[name], np.float32)[..., 0] for name in names}
+        return {name: _numpy(found[name])[..., 0] for name in names}
 
 
 class GradCam:
@@ -93,7 +94,7 @@ class GradCam:
         """
         images = np.asarray(images, np.float32)
         self._copy.set_weights(self._model.get_weights())
-        values, answer = (np.asarray(part, np.float32) for part in self._trunk.predict_on_batch(images))
+        values, answer = map(_numpy, self._trunk(images, training=False))
         if self._softmax:
             # Background first: what is not background is tumour.
             chosen = np.float32(answer[..., :1] < 0.5) * np.float32(np.arange(answer.shape[-1]) > 0)
@@ -102,6 +103,10 @@ class GradCam:
         gradient = _gradient(self._head, images, values, chosen)
         weighed = np.maximum((values * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1), 0)
         return weighed / np.maximum(weighed.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float32)
 
 
 def _layer(model: keras.Model, name: str) -> Any:

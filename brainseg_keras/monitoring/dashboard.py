@@ -3,9 +3,8 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from PIL import Image
 
@@ -19,6 +18,9 @@ from brainseg_keras.visualization import (
     draw_outlines,
     place_beside,
 )
+
+if TYPE_CHECKING:
+    import keras
 
 #: Bytes of pictures an epoch: a hundred epochs stay below 30 MB with all the rest.
 PICTURE_BYTES = 200_000
@@ -104,7 +106,7 @@ class Dashboard:
     def __init__(self, folder: str | Path):
         self._writer = EventWriter(folder)
 
-    def describe(self, config: dict[str, Any], model: keras.Model) -> None:
+    def describe(self, config: dict[str, Any], model: "keras.Model") -> None:
         """Write what does not change: the settings, as a page and for comparison, and the graph.
 
         Args:

@@ -2,10 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 #: TensorBoard's names of its pages, to which a record belongs.
 _TEXT, _HISTOGRAMS = "text", "histograms"
@@ -68,7 +70,7 @@ class EventWriter:
         curve = np.concatenate([counts, [tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1)]])
         self._add_tensor(tag, _tensor(curve), create_summary_metadata(tag, "", counts.shape[1]), step)
 
-    def graph(self, model: keras.Model) -> None:
+    def graph(self, model: "keras.Model") -> None:
         """Write the layers of a model and what flows between them, grouped by level."""
         from tensorboard.compat.proto.event_pb2 import Event
 
@@ -137,7 +139,7 @@ def _tensor(values: np.ndarray) -> Any:
     return make_tensor_proto(np.asarray(values, np.float32))
 
 
-def _graph_of(model: keras.Model) -> Any:
+def _graph_of(model: "keras.Model") -> Any:
     """Describe a functional model; TensorBoard folds what stands before a slash, so that levels open at a click."""
     from tensorboard.compat.proto.graph_pb2 import GraphDef
     from tensorboard.compat.proto.node_def_pb2 import NodeDef
@@ -150,7 +152,7 @@ def _graph_of(model: keras.Model) -> Any:
         sources = [tensor._keras_history.operation.name for call in calls for tensor in call.input_tensors]
         node.input.extend(dict.fromkeys(map(_scoped, sources)))
         node.attr["output"].s = str(tuple(calls[0].output_tensors[0].shape)).encode()
-        if isinstance(operation, keras.Layer):
+        if hasattr(operation, "count_params"):
             node.attr["parameters"].i = operation.count_params()
         graph.node.append(node)
     return graph
