@@ -269,6 +269,7 @@ def test_other_patients_and_other_masks_are_refused(evaluated, tmp_path):
 # ---- the commands
 
 
+@pytest.mark.slow
 def test_commands_from_tuning_to_comparison(folder, tmp_path):
     run = tmp_path / "run"
     run.mkdir()

@@ -100,6 +100,7 @@ def test_the_reported_score_is_that_of_best_keras_recomputed_by_hand(finished, s
         assert dice == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_best_holds_the_average_and_last_the_weights(store, tmp_path):
     run = train(tiny(store, epochs=1), output=tmp_path / "averaged")
     best, last = keras.saving.load_model(run.best), keras.saving.load_model(run.last)
@@ -137,6 +138,7 @@ def test_tensorboard_reads_the_columns_of_the_history(finished):
         assert logged == pytest.approx(history[tag.partition("/")[2]].tolist(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(store, tmp_path):
     """Stopped in the middle of the second epoch, continued, against never stopped."""
     whole = train(tiny(store, epochs=3), output=tmp_path / "whole")
@@ -171,6 +173,7 @@ def _train_and_interrupt(config, output, *, after):
     return output
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_another_seed_others(store, tmp_path):
     first, again = (train(tiny(store, epochs=1), output=tmp_path / name) for name in ("first", "again"))
     other = train(tiny(store, epochs=1, seed=1), output=tmp_path / "other")
@@ -179,6 +182,7 @@ def test_same_seed_same_weights_another_seed_others(store, tmp_path):
     assert any((a != b).any() for a, b in zip(_weights(first.last), _weights(other.last), strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_write_of_run_json_is_mended_from_the_optimizer(store, tmp_path):
     run = train(tiny(store, epochs=2), output=tmp_path / "run")
     info = run.read_info()
@@ -222,6 +226,7 @@ def test_the_learning_rate_comes_down_to_meet_the_clock(store):
     assert late.share(by_time=False) == 0.001
 
 
+@pytest.mark.slow
 def test_patience_stops_after_epochs_without_a_better_score(store, tmp_path):
     run = train(tiny(store, epochs=40, patience=2, learning_rate=1e-9), output=tmp_path / "run")
     history = pd.read_csv(run.history)
