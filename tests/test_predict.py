@@ -5,10 +5,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from scans import CHANNELS, GRAY, PICTURES, brightness_model, dicom_file, disc, nifti_file, overlap, slice_of
+from scans import CHANNELS, GRAY, PICTURES, SHAPE, brightness_model, dicom_file, disc, nifti_file, overlap, slice_of
 
+from brainseg_keras import build_model
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.scans import find_scans
+from brainseg_keras.errors import InputError
+from brainseg_keras.export import export
 from brainseg_keras.inference import Postprocessing, Predictor, predict
 from brainseg_keras.inference.measures import largest_diameter
 
@@ -249,3 +252,38 @@ def test_largest_diameter_by_hand(pixels, spacing, expected):
     for place in pixels:
         mask[place] = True
     assert largest_diameter(mask, spacing) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("attention_unet", ("dec0_att", "dec1_att")), ("res_unet", ("grad_cam",))])
+def test_attention_is_written_beside_the_mask(name, maps, tmp_path):
+    """For a picture that is not square 16 bits at its own size, for a volume NIfTI in its own frame."""
+    import nibabel
+
+    keras.utils.set_random_seed(0)
+    network = Predictor(build_model(name, input_shape=(32, 32, 3), filters=4, depth=2), channels=CHANNELS)
+    (tmp_path / "in").mkdir()
+    PICTURES["colour.png"](tmp_path / "in" / "slice.png")
+    volume, _ = nifti_file(tmp_path / "in" / "head_flair.nii.gz", "RAS")
+    predict([tmp_path / "in"], tmp_path / "out", predictor=network, attention=True)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    expected = network.attention(network.arrange(find_scans([tmp_path / "in" / "slice.png"])[0].read(), "slice")[0])
+    assert tuple(expected) == maps
+    for map_name in maps:
+        plane = np.array(Image.open(tmp_path / "out" / f"slice_{map_name}.png"))
+        np.testing.assert_allclose(plane / 65535, expected[map_name][0], atol=1e-5)
+        assert plane.shape == SHAPE
+        kept = nibabel.load(tmp_path / "out" / f"head_flair_{map_name}.nii.gz")
+        np.testing.assert_array_equal(kept.affine, nibabel.load(volume).affine)
+        assert kept.shape == nibabel.load(volume).shape
+        values = np.asarray(kept.dataobj)
+        assert values.dtype == np.float32 and 0 <= values.min() < values.max() <= 1
+    assert {"slice_attention.png", "head_flair_attention.png"} <= written
+
+
+def test_an_exported_network_says_that_it_has_no_maps(tmp_path):
+    keras_model = build_model("attention_unet", input_shape=(32, 32, 3), filters=4, depth=2)
+    keras_model.save(tmp_path / "model.keras")
+    export(tmp_path / "model.keras", tmp_path / "model.tflite", format="litert")
+    predictor = Predictor(tmp_path / "model.tflite")
+    with pytest.raises(InputError, match=r"exported file.*need a run"):
+        predictor.attention(np.zeros((1, 32, 32, 3)))

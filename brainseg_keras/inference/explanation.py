@@ -79,9 +79,9 @@ class GradCam:
         self._copy = keras.models.clone_model(model)
         features, mask = _features(self._copy, layer), _layer(self._copy, "mask")
         self._softmax = mask.get_config()["activation"] == "softmax"
-        self._trunk = keras.Model(self._copy.inputs, [features, self._copy.output])
+        self._trunk = keras.Model(self._copy.input, [features, self._copy.output])
         # From the features, and from the image for what the skip connections bring, to the logits.
-        self._head = keras.Model([*self._copy.inputs, features], mask.input)
+        self._head = keras.Model([self._copy.input, features], mask.input)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Make the maps.

@@ -69,4 +69,4 @@ def attention_maps(model: keras.Model) -> keras.Model:
         gate: keras.layers.Activation("linear", dtype="float32", name=f"{gate}_map")(alpha)
         for gate, alpha in gates.items()
     }
-    return keras.Model(model.inputs, {"mask": model.output, **float_maps}, name=f"{model.name}_attention")
+    return keras.Model(model.input, {"mask": model.output, **float_maps}, name=f"{model.name}_attention")
