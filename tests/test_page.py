@@ -6,6 +6,7 @@ import socket
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from commands import brainseg
@@ -18,6 +19,7 @@ from brainseg_keras.app.sessions import Visits
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.uploads import collect
 from brainseg_keras.app.view import MODES, OUTLINE, Wish, render
+from brainseg_keras.app.view import picture as picture_of
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.scans import Pixels, find_scans
 from brainseg_keras.errors import InputError
@@ -189,6 +191,33 @@ def test_attention_of_a_network_that_cannot_say_is_an_error_in_words(tmp_path):
     network = Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
     with pytest.raises(InputError, match=r"no layer 'mask'|U-Net of this package"):
         render(study_of(tmp_path / "gray.png", network), Wish(0, "Attention"))
+
+
+def test_several_classes_have_a_colour_and_a_number_each(tmp_path):
+    """A lone file of four channels that says nothing of itself: background and three classes."""
+    image = keras.Input((None, None, 3))
+    # By brightness: background below a half, and a class for each step above.
+    steps = keras.layers.Conv2D(4, 1, activation="softmax")
+    model = keras.Model(image, steps(image))
+    steps.set_weights([np.tile([[0.0, 40, 70, 90]], (3, 1)).reshape(1, 1, 3, 4) / 3, np.array([0.0, -20, -60, -105])])
+    pixels = np.zeros((60, 60), np.uint8)
+    pixels[5:55, 5:55] = 20
+    for left, value in ((10, 20), (20, 30), (30, 60), (40, 100)):
+        pixels[20:40, left : left + 10] = value
+    Image.fromarray(pixels).save(tmp_path / "steps.png")
+    network = Predictor(model, preprocessing=Preprocessing(60), channels=CHANNELS)
+    study = study_of(tmp_path / "steps.png", network, "steps")
+    labels = study.answers["steps"].labels(0.5)[0]
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    _, content = mask_file(study, "steps", 0.5)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(content))), labels)
+    drawn = picture_of(study, study.answers["steps"], Wish(0, "Fill", 1.0))
+    scale = len(drawn) // 60
+    colours = [{tuple(map(int, drawn[scale * y, scale * x])) for y, x in np.argwhere(labels == n)} for n in (1, 2, 3)]
+    assert [len(each) for each in colours] == [1, 1, 1], "one colour a class"
+    assert len(set.union(*colours)) == 3
+    shown = render(study, Wish(0, "Fill"))
+    assert all(name in shown for name in study.answers["steps"].classes)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAR"])

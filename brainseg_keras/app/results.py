@@ -38,7 +38,7 @@ def mask_file(study: Study, name: str, threshold: float) -> tuple[str, bytes]:
             study.pixels.frame.write(labels, path)
             return path.name, path.read_bytes()
     # As `brainseg predict` writes them: 0 and 255, or the numbers of several classes.
-    shown = labels * np.uint8(255) if len(answer.predictor.classes) == 1 else labels
+    shown = labels * np.uint8(255) if len(answer.classes) == 1 else labels
     names = [f"{stem.name}_mask.png" for stem in study.scan.outputs]
     if len(shown) == 1:
         return names[0], _gray_png(shown[0])

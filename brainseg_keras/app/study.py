@@ -38,6 +38,8 @@ class Answer:
         #: How far the answers to the scan and to its mirror image lie apart, `(slices, height, width)`.
         self.uncertainty = np.float16(np.abs(predictor.tumour(plain) - predictor.tumour(turned)))
         tumour = predictor.tumour(maps)
+        #: Names of the labels from 1 on.
+        self.classes = predictor.classes_of(maps)
         self.shape = tumour.shape
         self._spacing = pixels.spacing
         box = _box(tumour)

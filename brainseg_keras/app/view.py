@@ -55,7 +55,7 @@ def picture(study: Study, answer: Answer, wish: Wish) -> np.ndarray:
     """Draw one slice with the outline or the fill of a network's answer, `(height, width, 3)`, uint8."""
     gray = study.gray(wish.place, wish.sequence)
     labels = answer.plane(wish.place, wish.threshold)
-    count = len(answer.predictor.classes)
+    count = len(answer.classes)
     colours = _COLOURS.get(count, (PREDICTION,) * count)
     marked = [(labels == number, colour) for number, colour in enumerate(colours, 1)]
     if wish.mode == FILL:
@@ -143,7 +143,7 @@ def _picture(drawn: np.ndarray, alt: str, note: str, study: Study) -> str:
 
 
 def _legend(answer: Answer) -> str:
-    classes = answer.predictor.classes
+    classes = answer.classes
     if len(classes) == 1:
         return ""
     spots = zip(classes, _COLOURS.get(len(classes), (PREDICTION,) * len(classes)), strict=True)

@@ -176,6 +176,17 @@ class Predictor:
         """Names of the labels from 1 on; of a network that does not say, the tumour alone."""
         return self._target.classes if self._target else BINARY
 
+    def classes_of(self, probabilities: np.ndarray) -> tuple[str, ...]:
+        """Name the labels that `masks` makes of an answer, also of a network that does not say its own.
+
+        Args:
+            probabilities: As `probabilities` gives them.
+
+        Returns:
+            Names of the labels from 1 on.
+        """
+        return self._target_of(probabilities).classes
+
     def _target_of(self, probabilities: np.ndarray) -> Target:
         # A network of several channels that does not say what they are: classes, background first.
         return self._target or Target("classes" if probabilities.ndim == 4 else "tumour")
