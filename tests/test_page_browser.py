@@ -343,7 +343,8 @@ def test_a_file_above_the_limit_is_refused(chromium, temporary, tmp_path):
         big = tmp_path / "big.png"
         big.write_bytes(b"\0" * (2 << 20))
         page.set_input_files("#files input[type=file]", str(big))
-        page.wait_for_selector("text=/maximum|too large|exceed/i", timeout=PATIENCE)
+        said = page.wait_for_selector("text=/maximum|too large|exceed/i", timeout=PATIENCE).inner_text()
+        assert "big.png" in said
         context.close()
     finally:
         process.terminate()

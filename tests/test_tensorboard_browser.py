@@ -62,4 +62,5 @@ def test_each_page_of_tensorboard_shows_the_run(chromium, address, tab, selector
     page.goto(f"{address}#{tab}")
     # The graph's names are drawn, and have no size that a browser would call visible.
     page.wait_for_selector(selector, timeout=60_000, state="attached" if tab == "graphs" else "visible")
+    assert page.locator(selector).count()
     page.close()
