@@ -4,10 +4,16 @@ Names are resolved when first used, so that `import brainseg_keras` (and with it
 Keras nor NumPy.
 """
 
+import os
+
 import lazy_loader
 
 from brainseg_keras._registration import register_with_keras
 from brainseg_keras._version import __version__
+
+# TensorFlow leaves oneDNN off on CPUs without VNNI or AMX, where it trains these networks up to 2.5 times as fast. The
+# variable is read once, when TensorFlow is loaded, so it is set here and not where TensorFlow is first needed.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _attributes = {
     "models.architectures": [

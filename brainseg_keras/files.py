@@ -1,22 +1,134 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process at a time writes to."""
 
-from collections.abc import Callable
+import contextlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from brainseg_keras.errors import InputError
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside its place and move it there, so that a crash leaves the old one or the new one.
+#: Endings of two parts: a writer looks at the whole of them.
+_DOUBLE_ENDINGS = (".nii.gz", ".weights.h5")
+_SCRATCH = ".brainseg-"
+_LOCK, _OWNER = ".lock", ".lock.owner"
+
+
+def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Write a file or a folder beside its place and move it there, so that a crash leaves the old one or the new one.
+
+    What a process that was killed leaves behind is hidden, and `remove_leftovers` takes it away.
+
+    Args:
+        path: Where it shall be; missing folders above it are made. A folder takes only the place of an empty one.
+        write: Called with the path to write to, which has the same ending and is used by no other process.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "new" / "words.txt"
+        >>> write_whole(file, lambda scratch: scratch.write_text("all of it"))
+        >>> [found.name for found in file.parent.iterdir()]
+        ['words.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = next((ending for ending in _DOUBLE_ENDINGS if path.name.lower().endswith(ending)), path.suffix)
+    # Short whatever the file is called: a name may be as long as the file system allows.
+    scratch = path.with_name(f"{_SCRATCH}{os.getpid()}-{secrets.token_hex(4)}{ending}")
+    try:
+        write(scratch)
+        for part in scratch.rglob("*") if scratch.is_dir() else [scratch]:
+            if part.is_file():
+                _flush(part)
+        scratch.replace(path)
+    finally:
+        _remove(scratch)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all.
 
     Args:
         path: Where the file shall be.
-        write: Called with the path to write to, which has the same ending.
+        text: Its content.
     """
-    # The first dot begins the ending: of mask.nii.gz the whole of it counts.
-    name, dot, ending = path.name.partition(".")
-    scratch = path.with_name(f".{name}.part{dot}{ending}")
+    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON, whole or not at all.
+
+    Args:
+        path: Where the file shall be.
+        content: What `json` can write.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
+    """Remove what killed processes left half-written.
+
+    Args:
+        folder: Where to look, and not below it.
+        age: Seconds since such a file was last written to: a younger one may be in use.
+    """
+    for scratch in Path(folder).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - scratch.stat().st_mtime >= age:
+                _remove(scratch)
+
+
+@contextlib.contextmanager
+def hold_folder(folder: str | Path) -> Iterator[None]:
+    """Keep other processes from holding the same folder; the hold ends with the process, however that ends.
+
+    Args:
+        folder: Which folder; it is made where it is missing.
+
+    Raises:
+        InputError: Another process holds it; the message names that process.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with hold_folder(folder), hold_folder(folder):
+        ...     pass
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: ...
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(folder / _LOCK, timeout=0), folder / _OWNER
     try:
-        write(scratch)
-        scratch.replace(path)
+        lock.acquire()
+    except Timeout as error:
+        name = "another process"
+        with contextlib.suppress(OSError):
+            name = owner.read_text(encoding="utf-8")
+        raise InputError(f"{folder} is in use by {name}. Wait for it to end, or give another folder.") from error
+    try:
+        write_text(owner, f"process {os.getpid()} on {platform.node()}")
+        yield
     finally:
-        scratch.unlink(missing_ok=True)
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _flush(file: Path) -> None:
+    """Bring a file to the disk before it takes its place: after a power cut it is not empty."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
