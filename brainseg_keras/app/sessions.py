@@ -4,7 +4,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +110,7 @@ class Visits:
             self._arrivals[token] = _Arrival(file, time.monotonic())
         return token
 
-    def claim(self, visit: Visit, tokens: Iterable[str]) -> list[Path]:
+    def claim(self, visit: Visit, tokens: Sequence[str]) -> list[Path]:
         """Give a visitor's files by their tokens; who asks first for a file that arrived has it from then on.
 
         Args:
@@ -134,6 +134,13 @@ class Visits:
                 if token not in visit.uploads:
                     raise InputError("A file that was dropped is gone after a long pause. Drop it again.")
             return [visit.uploads[token] for token in tokens]
+
+    def file(self, token: str) -> Path | None:
+        """Find an upload by its token, for who sent it."""
+        with self._lock:
+            arrival = self._arrivals.get(token)
+            found = (visit.uploads.get(token) for visit in self._visits.values())
+            return arrival.file if arrival else next(filter(None, found), None)
 
     def by_token(self, token: str) -> Visit | None:
         """Find the visit to which a result's address belongs."""
