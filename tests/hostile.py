@@ -244,7 +244,14 @@ def _bodies(client):
         yield Case(f"JSON called {kind!r}", "POST", "/gradio_api/run/predict", headers, whole, (400, 415))
     for length in ("-1", "x", "1e3", "99999999999999999999"):
         yield Case(f"Content-Length {length}", "POST", "/gradio_api/run/predict", JSON | {"Content-Length": length})
-    for query in ("", "?session_hash=", "?session_hash=a/b", "?session_hash=a&session_hash=b", "?session_hash=%ff", "?x=1"):
+    for query in (
+        "",
+        "?session_hash=",
+        "?session_hash=a/b",
+        "?session_hash=a&session_hash=b",
+        "?session_hash=%ff",
+        "?x=1",
+    ):
         yield Case(f"events of {query!r}", path=f"/gradio_api/queue/data{query}", answers=(400, 404, 422))
 
 

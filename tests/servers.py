@@ -31,7 +31,14 @@ def start_page(temporary, *models, max_upload=200):
     """
     port = free_port()
     script = Path(__file__).with_name("page_server.py")
-    command = [sys.executable, str(script), str(temporary / "outside.txt"), str(port), str(max_upload), *map(str, models)]
+    command = [
+        sys.executable,
+        str(script),
+        str(temporary / "outside.txt"),
+        str(port),
+        str(max_upload),
+        *map(str, models),
+    ]
     place = temporary / "working" / "folder" / "of" / "the" / "server"
     place.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(place)}

@@ -87,7 +87,13 @@ def test_every_hostile_request_is_refused(visitor, secret, temporary, port, brig
     result = result_of(visitor.segment(visitor.upload(("good.png", scan())), MODEL))
     wrong = []
     # Where the server keeps anything: no answer says it, unless the request did.
-    places = {str(temporary), str(secret), str(bright.parent), sys.prefix, str(Path(brainseg_keras.__file__).parents[1])}
+    places = {
+        str(temporary),
+        str(secret),
+        str(bright.parent),
+        sys.prefix,
+        str(Path(brainseg_keras.__file__).parents[1]),
+    }
     tried = cases(visitor, str(secret), result, LIMIT)
     assert len(tried) > 500
     for case in tried:
@@ -144,7 +150,14 @@ def test_each_visitor_has_uploads_of_their_own(visitor, port):
     assert "mine.png" in visitor.segment(uploads, MODEL)
 
 
-NAMES = ["../../out.png", "..\\..\\out.png", "/etc/out.png", "C:\\out.png", "a\0out.png", "e\u0301\u00fc" * 80 + "out.png"]
+NAMES = [
+    "../../out.png",
+    "..\\..\\out.png",
+    "/etc/out.png",
+    "C:\\out.png",
+    "a\0out.png",
+    "e\u0301\u00fc" * 80 + "out.png",
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

@@ -152,7 +152,9 @@ class Door:
     def _check(self, scope: Any) -> None:
         hosts = _values(scope, b"host")
         if len(hosts) != 1 or not all(map(self._names.serve, hosts + _values(scope, b"x-forwarded-host"))):
-            raise _RefusedError(421, "The page is not served under this name. Start it with --allow-host NAME for more.")
+            raise _RefusedError(
+                421, "The page is not served under this name. Start it with --allow-host NAME for more."
+            )
         if not all(self._names.admit(origin, hosts[0]) for origin in _values(scope, b"origin")):
             raise _RefusedError(403, "Another site's page may not ask this one.")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -177,7 +179,9 @@ class Door:
             if kind.partition(b";")[0].strip().lower() != b"application/json":
                 raise _RefusedError(415, "A call is sent as application/json.")
             body = self._call(await _read(receive), visitor, queued=_CALLS[path])
-            headers = [(name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")]
+            headers = [
+                (name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")
+            ]
             headers.append((b"content-length", str(len(body)).encode()))
             receive = _replay(body, receive)
         return scope | {"path": path, "raw_path": path.encode(), "query_string": query, "headers": headers}, receive

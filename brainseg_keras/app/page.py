@@ -220,7 +220,7 @@ class _Desk:
         first = next(iter(study.answers.values()))
         chosen = first.predictor.postprocessing.threshold
         place = first.fullest(chosen)
-        visit.wish = _wish(study, place, mode, opacity, chosen, study.default_sequence)
+        visit.wish = Wish(place, mode, opacity, chosen, study.default_sequence)
         count = len(study.slice_names)
         said = (answer.remark for answer in study.answers.values() if answer.remark)
         remarks = dict.fromkeys(remark.removeprefix(f"{study.title}: ") + "." for remark in said)

@@ -194,7 +194,9 @@ def serve(
         try:
             shown = f"[{host}]" if ":" in host else host
             logging.getLogger(__name__).warning("The page is at http://%s:%d (stop with Ctrl-C)", shown, port)
-            config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1)
+            config = uvicorn.Config(
+                app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
+            )
             # Uvicorn sends the signal on once it has shut down.
             with contextlib.suppress(KeyboardInterrupt):
                 Server(config).run(sockets=[listening])
