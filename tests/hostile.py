@@ -1,7 +1,7 @@
 """Requests that the page must refuse: a table that grows with every one that somebody thinks of.
 
-Should the page fail, it does to the disk what a case asks for. So what is to be deleted or copied lies below a folder of the test
-(`secret`, or the server's own deep working folder), never elsewhere; files of the system are only ever asked for.
+Should the page fail, it does to the disk what a case asks for. So what is to be deleted or copied lies below a folder
+of the test (`secret`, or the server's own deep working folder), never elsewhere; files of the system are only read.
 """
 
 import json
@@ -116,23 +116,63 @@ def _origins(port):
 
 
 def _routes(tab):
-    get = (
-        "/config /docs /redoc /openapi.json /login /logout /monitoring /monitoring/summary /svelte/x "
-        "/gradio_api/info /gradio_api/openapi.json /gradio_api/user /gradio_api/token /gradio_api/login_check "
-        "/gradio_api/dev/reload /gradio_api/runs /gradio_api/run-history/buckets /gradio_api/queue/status "
-        "/gradio_api/startup-events /gradio_api/vibe-code/ /gradio_api/profiling/traces "
-        "/gradio_api/custom_component/x/client/component/../../x.py /gradio_api/call/predict/x "
-        f"/gradio_api/deep_link?session_hash={tab} /gradio_api/stream/x/0/0/playlist.m3u8 /gradio_api/mcp/ "
-        "/gradio_api/proxy=http://127.0.0.1:1/ /gradio_api/proxy=https://evil.example/x /gradio_api/call/v2/predict/x "
-        "/gradio_api/file=http://127.0.0.1:1/ /gradio_api/file=https://evil.example/x.png "
-        f"/gradio_api/heartbeat/ /gradio_api/heartbeat/a%2fb /gradio_api/heartbeat/{'a' * 5000}"
-    ).split()
-    post = (
-        "/gradio_api/component_server /gradio_api/component_server/ /gradio_api/process_recording /gradio_api/cancel "
-        "/gradio_api/reset /gradio_api/stream/x /gradio_api/stream/x/close /gradio_api/call/predict "
-        "/gradio_api/call/v2/predict /gradio_api/api/predict /gradio_api/run/segment /gradio_api/run/leave "
-        "/gradio_api/run-history/connect /gradio_api/vibe-edit/ /gradio_api/undo-vibe-edit/ /login /"
-    ).split()
+    get = [
+        "/config",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/login",
+        "/logout",
+        "/monitoring",
+        "/monitoring/summary",
+        "/svelte/x",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json",
+        "/gradio_api/user",
+        "/gradio_api/token",
+        "/gradio_api/login_check",
+        "/gradio_api/dev/reload",
+        "/gradio_api/runs",
+        "/gradio_api/run-history/buckets",
+        "/gradio_api/queue/status",
+        "/gradio_api/startup-events",
+        "/gradio_api/vibe-code/",
+        "/gradio_api/profiling/traces",
+        "/gradio_api/custom_component/x/client/component/../../x.py",
+        "/gradio_api/call/predict/x",
+        f"/gradio_api/deep_link?session_hash={tab}",
+        "/gradio_api/stream/x/0/0/playlist.m3u8",
+        "/gradio_api/mcp/",
+        "/gradio_api/proxy=http://127.0.0.1:1/",
+        "/gradio_api/proxy=https://evil.example/x",
+        "/gradio_api/call/v2/predict/x",
+        "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/file=https://evil.example/x.png",
+        "/gradio_api/heartbeat/",
+        "/gradio_api/heartbeat/a%2fb",
+        f"/gradio_api/heartbeat/{'a'",
+        "*",
+        "5000}",
+    ]
+    post = [
+        "/gradio_api/component_server",
+        "/gradio_api/component_server/",
+        "/gradio_api/process_recording",
+        "/gradio_api/cancel",
+        "/gradio_api/reset",
+        "/gradio_api/stream/x",
+        "/gradio_api/stream/x/close",
+        "/gradio_api/call/predict",
+        "/gradio_api/call/v2/predict",
+        "/gradio_api/api/predict",
+        "/gradio_api/run/segment",
+        "/gradio_api/run/leave",
+        "/gradio_api/run-history/connect",
+        "/gradio_api/vibe-edit/",
+        "/gradio_api/undo-vibe-edit/",
+        "/login",
+        "/",
+    ]
     body = json.dumps({"data": [], "session_hash": tab, "component_id": 0, "fn_name": "ls", "event_id": "x"}).encode()
     yield from (Case(f"GET {path[:80]}", path=path, answers=(404, 405, 422)) for path in get)
     yield from (Case(f"POST {path}", "POST", path, JSON, body, (404, 405)) for path in post)

@@ -43,6 +43,6 @@ def start_page(temporary, *models, max_upload=200):
     place.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(place)}
     with (temporary / f"server-{port}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(list(command), cwd=place, env=environment, stdout=log, stderr=log)
     wait_for_port(port, process)
     return process, port

@@ -89,7 +89,7 @@ class Names:
             listed |= {f"{shown}:{port}"} | ({shown} if port == 80 else set())
         self._listed = {name.lower() for name in listed}
         self._port = port
-        # Listening everywhere, it is asked for by any of the machine's addresses: those are no names that lead elsewhere.
+        # Listening everywhere, it has all the machine's addresses: an address leads nowhere else, as a name may.
         self._any_address = host in ("0.0.0.0", "::")
 
     def serve(self, name: str) -> bool:
@@ -152,9 +152,7 @@ class Door:
     def _check(self, scope: Any) -> None:
         hosts = _values(scope, b"host")
         if len(hosts) != 1 or not all(map(self._names.serve, hosts + _values(scope, b"x-forwarded-host"))):
-            raise _RefusedError(
-                421, "The page is not served under this name. Start it with --allow-host NAME for more."
-            )
+            raise _RefusedError(421, "The page is not served under this name. --allow-host NAME adds one.")
         if not all(self._names.admit(origin, hosts[0]) for origin in _values(scope, b"origin")):
             raise _RefusedError(403, "Another site's page may not ask this one.")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -164,7 +162,7 @@ class Door:
             raise _RefusedError(405, "This is asked for in another way.")
 
     async def _rewritten(self, scope: Any, receive: Callable, visitor: str) -> tuple[Any, Callable]:
-        """Make the request that goes on: nothing in it but what was checked, and the tab's name bound to its browser."""
+        """Make the request that goes on: what was checked, with the tab's name bound to its browser."""
         path, query = scope["path"], b""
         # With these, Gradio would grant other origins leave, and take its own address from the request.
         dropped = (b"origin", b"x-gradio-server")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import GradioRootModel
 
 from brainseg_keras.app.door import Call
 from brainseg_keras.app.results import NOT_CLINICAL
@@ -32,6 +33,12 @@ def style() -> dict[str, Any]:
     return {"theme": theme, "css": Path(__file__).with_name("page.css").read_text(encoding="utf-8")}
 
 
+class _Tokens(GradioRootModel):
+    """What the page sends for its files: with no path in it, Gradio has nothing to open, to copy or to fetch."""
+
+    root: list[str]
+
+
 def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
     """Lay the page out and tie its parts to what they do.
 
@@ -45,13 +52,12 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
     """
     names = list(models.paths)
     desk = _Desk(models, visits, 4 * max_upload * 2**20)
-    with gr.Blocks(title="Brain tumour segmentation", analytics_enabled=False, delete_cache=(600, 7200)) as page:
+    with gr.Blocks(title="Brain tumour segmentation", analytics_enabled=False) as page:
         gr.HTML(_HEAD)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 files = gr.File(label="MRI", file_count="multiple", height=160, elem_id="files")
-                # What comes in is tokens, and Gradio has no file to open, to copy or to fetch.
-                files.data_model = None
+                files.data_model = _Tokens
                 gr.Markdown(f"{_KINDS} At most {max_upload} MB a file.")
                 with gr.Row():
                     one = gr.Button("Example: slices", size="sm", min_width=120)
@@ -252,7 +258,7 @@ def _wish(study: Study, place: float, mode: str, opacity: float, threshold: floa
 
 
 def _words(error: Exception) -> str:
-    """Say what went wrong, to a visitor; what they cannot mend goes to the log, since it may name places of the server."""
+    """Say to a visitor what went wrong; what they cannot mend goes to the log, since it may name folders."""
     if isinstance(error, InputError):
         return str(error)
     _log.exception("This failed, and should not have")

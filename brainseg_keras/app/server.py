@@ -199,7 +199,7 @@ def serve(
             )
             # Uvicorn sends the signal on once it has shut down.
             with contextlib.suppress(KeyboardInterrupt):
-                Server(config).run(sockets=[listening])
+                Server(uvicorn.Config(app, **ways)).run(sockets=[listening])
         finally:
             tempfile.tempdir = before
             app.state.remove()
@@ -209,7 +209,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Take the port, before the long load of a network's library."""
     if not host.strip():
         raise InputError(
-            "--host is an address to listen at. Received none. Give 127.0.0.1 for this machine alone, or 0.0.0.0 for all."
+            "--host is an address to listen at. Received none. Give 127.0.0.1 for this machine alone, 0.0.0.0 for all."
         )
     taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
