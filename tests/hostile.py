@@ -150,9 +150,7 @@ def _routes(tab):
         "/gradio_api/file=https://evil.example/x.png",
         "/gradio_api/heartbeat/",
         "/gradio_api/heartbeat/a%2fb",
-        f"/gradio_api/heartbeat/{'a'",
-        "*",
-        "5000}",
+        "/gradio_api/heartbeat/" + "a" * 5000,
     ]
     post = [
         "/gradio_api/component_server",

@@ -194,9 +194,7 @@ def serve(
         try:
             shown = f"[{host}]" if ":" in host else host
             logging.getLogger(__name__).warning("The page is at http://%s:%d (stop with Ctrl-C)", shown, port)
-            config = uvicorn.Config(
-                app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
-            )
+            ways = {"log_level": "warning", "ws": "none", "server_header": False, "timeout_graceful_shutdown": 1}
             # Uvicorn sends the signal on once it has shut down.
             with contextlib.suppress(KeyboardInterrupt):
                 Server(uvicorn.Config(app, **ways)).run(sockets=[listening])
