@@ -44,6 +44,7 @@ _TAB, _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}"), re.compile(r"[A-Za-z0-9_-]{22
 _COOKIE = re.compile(r"(?:^|;\s*)brainseg=([A-Za-z0-9_-]{22})(?:;|$)")
 _NAME = re.compile(r"([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 _LONGEST_BODY, _LONGEST_TEXT, _LARGEST_NUMBER = 8 << 20, 1000, 1e6
+_TOO_LONG = "The request is too long."
 
 
 class Call(NamedTuple):
@@ -176,6 +177,9 @@ class Door:
             kind = b"".join(_values(scope, b"content-type", text=False))
             if kind.partition(b";")[0].strip().lower() != b"application/json":
                 raise _RefusedError(415, "A call is sent as application/json.")
+            length = "".join(_values(scope, b"content-length"))
+            if length and (not length.isdecimal() or int(length[:20]) > _LONGEST_BODY):
+                raise _RefusedError(413, _TOO_LONG)
             body = self._call(await _read(receive), visitor, queued=_CALLS[path])
             headers = [
                 (name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding")
@@ -271,7 +275,7 @@ async def _read(receive: Callable) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > _LONGEST_BODY:
-            raise _RefusedError(413, "The request is too long.")
+            raise _RefusedError(413, _TOO_LONG)
     return bytes(body)
 
 
