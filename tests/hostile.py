@@ -327,7 +327,7 @@ def _uploads(limit):
 def _results(result):
     masks = ("-1", "-5", "1", "99999999999999999999", "9" * 5000, "x", "", "0x0", "1.0", "%00", "%ff", "\xe9", "0/0")
     for mask in masks:
-        yield Case(f"mask {mask[:30]!r}", path=f"{result}/mask/{mask}", answers=(404, 422))
+        yield Case(f"mask {mask[:30]!r}", path=f"{result}/mask/{mask}", answers=(400, 404, 422))
     for kind in ("report/1", "report/-1", "report/x", "secret", "secret/0", "", "mask", "../mask/0", "%2e%2e/mask/0"):
         yield Case(f"result {kind!r}", path=f"{result}/{kind}", answers=(404, 405, 422))
     own = result.removeprefix("/result/")

@@ -56,11 +56,16 @@ def bright(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def port(temporary, bright):
+def server(temporary, bright):
     process, port = start_page(temporary, bright, max_upload=LIMIT >> 20)
-    yield port
+    yield process, port
     process.kill()
     process.wait(20)
+
+
+@pytest.fixture
+def port(server):
+    return server[1]
 
 
 @pytest.fixture
@@ -226,30 +231,32 @@ def test_this_machine_is_answered_under_its_own_names(host, port):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_a_signal_ends_it_with_tabs_open_and_what_a_kill_left_goes_at_the_next_start(bright, tmp_path):
-    process, port = start_page(tmp_path, bright)
-    visitor = Client(port).open()
+def test_a_signal_ends_it_with_tabs_open_and_what_a_kill_left_goes_at_the_next_start(
+    visitor, server, temporary, bright
+):
+    """Last, since it ends the server of the tests above."""
+    process, _ = server
     visitor.remember(visitor.upload(("left.png", scan())))
-    (folder,) = tmp_path.glob("brainseg-app-*")
+    (folder,) = temporary.glob("brainseg-app-*")
     assert str(process.pid) in folder.name
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     process.kill()
     process.wait(20)
-    left = paths(tmp_path, "left.png")
-    assert left
+    assert paths(temporary, "left.png")
     # A link of that name is not the page's own, whatever it leads to.
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "brainseg-app-0-link").symlink_to(tmp_path / "kept")
-    before = {path.name for path in tmp_path.iterdir()} - {folder.name}
-    process, port = start_page(tmp_path, bright)
-    assert not [path for path in left if path.exists()]
+    (temporary / "kept").mkdir()
+    (temporary / "brainseg-app-0-link").symlink_to(temporary / "kept")
+    before = {path.name for path in temporary.iterdir()} - {folder.name}
+    process, port = start_page(temporary, bright)
+    assert not paths(temporary, "left.png")
     visitor = Client(port).open()
     tabs = [visitor.stay(), Client(port, tab="second").stay()]
     visitor.remember(visitor.upload(("right.png", scan())))
-    assert paths(tmp_path, "right.png")
+    assert paths(temporary, "right.png")
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
-    assert [tab.recv(1 << 16) for tab in tabs], "each ends as a stream ends"
-    log = tmp_path / f"server-{port}.log"
-    assert {path.name for path in tmp_path.iterdir()} == before | {log.name}
+    assert all(tab.recv(1 << 16) for tab in tabs), "each ends as a stream ends"
+    log = temporary / f"server-{port}.log"
+    assert {path.name for path in temporary.iterdir()} == before | {log.name}
+    assert not paths(temporary / "kept")
     assert "Traceback" not in log.read_text()
