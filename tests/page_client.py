@@ -63,7 +63,7 @@ class Client:
         sent |= headers or {}
         # Several values of one header are parted by line breaks.
         lines = [f"{name}: {part}" for name, value in sent.items() if value is not None for part in value.split("\n")]
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
             connection.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1") + body)
         return connection

@@ -109,7 +109,11 @@ def test_every_hostile_request_is_refused(visitor, secret, temporary, port, brig
     tried = cases(visitor, str(secret), result, LIMIT)
     assert len(tried) > 500
     for case in tried:
-        answer = visitor.ask(case.method, case.path, case.headers, case.body)
+        try:
+            answer = visitor.ask(case.method, case.path, case.headers, case.body)
+        except OSError as error:
+            wrong.append((case.name, error))
+            continue
         asked = case.path + case.body.decode("latin-1")
         told = [place for place in places if place in answer.text and place not in asked]
         granted = [name for name in answer.headers if name.startswith("access-control")]
