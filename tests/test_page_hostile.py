@@ -214,6 +214,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(visitor, temporary):
     assert until(lambda: paths(temporary) - before)
     connection.close()
     assert until(lambda: paths(temporary) <= before)
+    assert "ClientDisconnect" not in "".join(path.read_text() for path in temporary.glob("*.log"))
 
 
 @pytest.mark.parametrize("name", ["eps.png", "bomb.png", "text.png", "bomb.zip"])

@@ -12,6 +12,7 @@ from brainseg_keras.app.sessions import Visits
 _MOST_FILES = 1000
 #: Bytes of a file's name: room is left for what is put before and after it.
 _LONGEST_NAME = 200
+_BROKE_OFF = "The upload broke off. Send the files again."
 
 
 class UploadError(Exception):
@@ -45,6 +46,7 @@ async def receive(request: Any, visits: Visits, limit: int) -> list[str]:
     from python_multipart import MultipartParser
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import parse_options_header
+    from starlette.requests import ClientDisconnect
 
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -58,6 +60,9 @@ async def receive(request: Any, visits: Visits, limit: int) -> list[str]:
     except FormParserError as error:
         form.discard()
         raise UploadError(400, "This is no form that can be read. Send the files again.") from error
+    except ClientDisconnect as error:
+        form.discard()
+        raise UploadError(400, _BROKE_OFF) from error
     except OSError as error:
         form.discard()
         raise UploadError(507, "The server has no room for this upload.") from error
@@ -94,7 +99,7 @@ class _Form:
     def check(self) -> None:
         """Refuse a form that was cut off, or that brought nothing."""
         if not self._whole:
-            raise UploadError(400, "The upload broke off. Send the files again.")
+            raise UploadError(400, _BROKE_OFF)
         if not self.files:
             raise UploadError(422, "No file. Choose one.")
 
