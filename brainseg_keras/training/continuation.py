@@ -97,13 +97,13 @@ def read_last(run: RunFolder, info: dict[str, Any]) -> keras.Model | None:
     """
     try:
         model = keras.saving.load_model(run.last)
-        kept = isinstance(model.optimizer, MeasuredAdam)
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
         _log.warning("%s cannot be read (%s).", run.last, (str(error).splitlines() or [type(error).__name__])[0][:200])
         return None
     wanted = _build(run, info)
-    if not kept or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
-        raise InputError(f"{run.last} is not the network of {run.info}. Restore the one, or the other.")
+    kept = getattr(model, "optimizer", None)
+    if not isinstance(kept, MeasuredAdam) or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
+        raise InputError(f"{run.last} is not the network of {run.info} with its optimizer. Restore one of them.")
     return model
 
 
