@@ -97,8 +97,7 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         >>> len(list(folder.glob("*/*_mask.tif")))
         24
     """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    check_numbers(patients, slices, size)
     root = Path(dest) / "kaggle_3m"
 
     def write(scratch: Path) -> None:
@@ -110,6 +109,23 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
 
     write_folder(root, write)
     return root
+
+
+def check_numbers(patients: int, slices: int, size: int) -> None:
+    """Refuse a phantom that is too small.
+
+    Args:
+        patients: How many.
+        slices: Axial slices of each.
+        size: Side of a slice in pixels.
+
+    Raises:
+        InputError: No patient, fewer than 6 slices, or a side below 32.
+    """
+    if patients < 1:
+        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    if slices < 6 or size < 32:
+        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
 
 
 def _write_patient(folder: Path, images: np.ndarray, masks: np.ndarray) -> None:
@@ -150,8 +166,7 @@ def head_with_lesion(rng: np.random.Generator, slices: int, size: int) -> tuple[
     Raises:
         InputError: Fewer than 6 slices, or a side below 32.
     """
-    if slices < 6 or size < 32:
-        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
+    check_numbers(1, slices, size)
     grid = _head_grid(rng, slices, size)
     tissue, radius, caps = _anatomy(rng, grid)
     return Head(grid, tissue, radius, caps), _lesion_distance(rng, grid, radius)

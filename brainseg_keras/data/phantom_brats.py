@@ -9,7 +9,7 @@ from brainseg_keras.data.brats import write_brats_slices
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.data.medical import BRATS_CHANNELS
-from brainseg_keras.data.phantom import head_with_lesion, lesion_free_image
+from brainseg_keras.data.phantom import check_numbers, head_with_lesion, lesion_free_image
 from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.data.volumes import Volume
 from brainseg_keras.errors import InputError
@@ -112,8 +112,7 @@ def write_brats_phantom(
         >>> len(list(folder.glob("volume_1_slice_*.h5")))
         8
     """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    check_numbers(patients, slices, size)
     source = _Phantoms(patients, slices, size, seed)
     if format == "brats-h5":
         return write_brats_slices(source, dest)

@@ -161,13 +161,8 @@ class _Job:
             maps = predictor.probabilities(images)
             seen = predictor.attention(images) if self._attention else {}
             return _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
-        except InputError:
-            raise
-        except Exception as error:  # each framework raises its own kinds
-            why = str(error).strip().partition("\n")[0]
-            raise InputError(
-                f"{name}: the network fails on images of shape {images.shape} ({type(error).__name__}: {why})."
-            ) from error
+        except MemoryError as error:
+            raise InputError(f"{name}: the memory does not hold images of shape {images.shape} ({error}).") from error
 
     def _clean(self, scan: Scan) -> None:
         for place in {(self._folder / output).parent for output in scan.outputs} - self._cleaned:
