@@ -81,7 +81,7 @@ def add_to_summary(
 def _place(folder: Path, mask: str) -> Path | None:
     """Find a mask below the folder, from wherever it was written and wherever the folder is now; None if it is gone."""
     path = _on_disk(mask)
-    parts = path.relative_to(path.anchor).parts
+    parts = [part for part in path.relative_to(path.anchor).parts if part != ".."]
     places = (Path(*parts[start:]) for start in range(len(parts)))
     return next((place for place in places if (folder / place).is_file()), None)
 
