@@ -63,15 +63,16 @@ def nifti_of(dtype):
     return write
 
 
-def dicom_value(tag, old, new):
+def dicom_value(tag, value):
     """A DICOM slice with the value of an element overwritten by another of its length."""
 
     def write(path):
         dicom_file(path, GRAY)
-        content = path.read_bytes()
-        place = content.index(struct.pack("<HH", *tag)) + 8
-        assert content[place : place + len(old)] == old and len(old) == len(new)
-        path.write_bytes(content[:place] + new + content[place + len(old) :])
+        content = bytearray(path.read_bytes())
+        place = content.index(struct.pack("<HH", *tag)) + 6
+        length = struct.unpack_from("<H", content, place)[0]
+        content[place + 2 : place + 2 + length] = value.ljust(length)
+        path.write_bytes(content)
 
     return write
 
@@ -130,10 +131,10 @@ BAD = {
     "rgb.nii.gz": (nifti_of(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])), "holds colours"),
     "complex.nii": (nifti_of(np.complex64), "complex64"),
     "text.dcm": (lambda path: path.write_text("no slice"), "as DICOM"),
-    "slope.dcm": (dicom_value((0x28, 0x1053), b"2 ", b"x "), "as DICOM"),
-    "spacing.dcm": (dicom_value((0x28, 0x30), b"0.8\\0.6 ", b"0.8\\a.b "), "spacing"),
-    "place.dcm": (dicom_value((0x20, 0x32), b"0\\0\\5 ", b"0\\?\\5 "), "as DICOM"),
-    "thick.dcm": (dicom_value((0x28, 0x30), b"0.8\\0.6 ", b"-.8\\0.6 "), "measure .3.0, -0.8"),
+    "slope.dcm": (dicom_value((0x28, 0x1053), b"x "), "as DICOM"),
+    "spacing.dcm": (dicom_value((0x28, 0x30), b"0.8\\a.b "), "spacing"),
+    "place.dcm": (dicom_value((0x20, 0x32), b"0\\?\\5 "), "as DICOM"),
+    "thick.dcm": (dicom_value((0x28, 0x30), b"-.8\\0.6 "), "measure .3.0, -0.8"),
     "promise.dcm": (dicom_of_many_frames, "GB when decoded"),
     "text.h5": (lambda path: path.write_text("no slice"), "as a BraTS slice"),
     "words.h5": (hdf5_of(lambda file: file.create_dataset("image", data=["a", "b"])), "Expected numbers"),

@@ -161,6 +161,9 @@ class _Job:
             maps = predictor.probabilities(images)
             seen = predictor.attention(images) if self._attention else {}
             return _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
+        except InputError as error:
+            # It speaks of the network.
+            raise InputError(f"{name}: {error}") from error
         except MemoryError as error:
             raise InputError(f"{name}: the memory does not hold images of shape {images.shape} ({error}).") from error
 
