@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and folders that one process at a time writes to."""
 
 import contextlib
+import errno
 import gzip
 import json
 import os
@@ -66,6 +67,35 @@ def write_whole(path: str | Path, write: Callable[[Path], Any], *, mark: str | N
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         _remove(scratch)
+
+
+def write_folder(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Write a folder that is not there yet, whole or not at all.
+
+    Args:
+        path: Where it shall be.
+        write: Called with the path of the folder to make and to fill; see `write_whole`.
+
+    Raises:
+        InputError: There is something at `path` already.
+
+    Example:
+        >>> import tempfile
+        >>> write_folder(tempfile.mkdtemp(), Path.mkdir)
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: ...
+    """
+    path = Path(path)
+    there = f"{path} exists already. Give another folder, or remove it."
+    if path.exists():
+        raise InputError(there)
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        # Another process was faster.
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise InputError(there) from error
+        raise
 
 
 def check_replaceable(path: str | Path, mark: str) -> None:
@@ -139,14 +169,15 @@ def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
 
 
 @contextlib.contextmanager
-def hold_folder(folder: str | Path) -> Iterator[None]:
+def hold_folder(folder: str | Path, *, wait: float = 0) -> Iterator[None]:
     """Keep other processes from holding the same folder; the hold ends with the process, however that ends.
 
     Args:
         folder: Which folder; it is made where it is missing.
+        wait: Seconds to wait for another process that holds it.
 
     Raises:
-        InputError: Another process holds it; the message names that process.
+        InputError: Another process holds it still; the message names that process.
 
     Example:
         >>> import tempfile
@@ -160,7 +191,7 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / _LOCK, timeout=0), folder / _OWNER
+    lock, owner = FileLock(folder / _LOCK, timeout=wait), folder / _OWNER
     try:
         lock.acquire()
     except Timeout as error:
@@ -174,6 +205,23 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def printable(text: str | Path) -> str:
+    """Spell a name so that it can be printed and put into a table, whatever bytes it is made of.
+
+    Args:
+        text: A path, or a text with a path in it, as Python has it from the file system.
+
+    Returns:
+        Text without surrogates: what is no UTF-8 is spelt as `%` and two digits.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf\xe9.png"))
+        'caf%E9.png'
+    """
+    read = os.fsencode(text).decode("utf-8", "surrogateescape")
+    return "".join(f"%{ord(sign) - 0xDC00:02X}" if "\udc80" <= sign <= "\udcff" else sign for sign in read)
 
 
 def _flush(file: Path) -> None:

@@ -39,7 +39,7 @@ def predict_command(
 
     if batch_size < 1:
         raise InputError(f"batch_size is at least 1. Received: {batch_size}.")
-    find_scans(inputs)
+    scans = find_scans(inputs)
     predictor = Predictor(model, batch_size=batch_size)
     given = {
         "threshold": threshold,
@@ -50,7 +50,7 @@ def predict_command(
     changed = {name: value for name, value in given.items() if value is not None}
     predictor.postprocessing = dataclasses.replace(predictor.postprocessing, **changed)
     done = predict(
-        inputs,
+        scans,
         output,
         predictor=predictor,
         overlays=overlays,
@@ -59,13 +59,15 @@ def predict_command(
         progress=lambda scans: progress_bar(scans, "segmenting"),
     )
     if as_json:
-        rows = json.loads(done.summary.to_json(orient="records"))
+        rows = done.summary.astype(object).where(done.summary.notna(), None).to_dict("records")
         typer.echo(json.dumps({"output": str(output), "results": rows, "failures": done.failures}))
     else:
         marked = int((done.summary.tumour_pixels > 0).sum())
         typer.echo(f"{len(done.summary)} masks, {marked} of them with tumour: {output}", err=True)
     if done.failures:
-        raise IncompleteError(f"{len(done.failures)} inputs could not be read and were left out; the others are done.")
+        raise IncompleteError(
+            f"{len(done.failures)} inputs could not be segmented and were left out; the others are done."
+        )
 
 
 def export_command(

@@ -4,8 +4,6 @@ It is for trying the software and for its tests, not for claims about tumours: w
 phantom alone.
 """
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_folder
 
 #: Intensity of each tissue by modality; grey matter in FLAIR is about 0.6.
 TISSUES = ("air", "scalp", "skull", "csf", "grey", "white")
@@ -98,25 +97,35 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         >>> len(list(folder.glob("*/*_mask.tif")))
         24
     """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    check_numbers(patients, slices, size)
     root = Path(dest) / "kaggle_3m"
-    if root.exists():
-        raise InputError(f"{root} exists already. Give another folder, or remove it.")
-    scratch = Path(dest) / f".kaggle_3m.{os.getpid()}.part"
-    try:
+
+    def write(scratch: Path) -> None:
         names = [f"PHANTOM_{_INSTITUTIONS[i % 3]}_{i + 1:04d}_20000101" for i in range(patients)]
         for index, name in enumerate(names):
             _write_patient(scratch / name, *phantom_volume(seed, index, slices=slices, size=size))
         rows = "".join(f"{name.rsplit('_', 1)[0]},,\n" for name in names)
         (scratch / "data.csv").write_text("Patient,gender,age_at_initial_pathologic\n" + rows, encoding="utf-8")
-        try:
-            scratch.rename(root)
-        except OSError as error:
-            raise InputError(f"{root} exists already. Give another folder, or remove it.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    write_folder(root, write)
     return root
+
+
+def check_numbers(patients: int, slices: int, size: int) -> None:
+    """Refuse a phantom that is too small.
+
+    Args:
+        patients: How many.
+        slices: Axial slices of each.
+        size: Side of a slice in pixels.
+
+    Raises:
+        InputError: No patient, fewer than 6 slices, or a side below 32.
+    """
+    if patients < 1:
+        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    if slices < 6 or size < 32:
+        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
 
 
 def _write_patient(folder: Path, images: np.ndarray, masks: np.ndarray) -> None:
@@ -157,8 +166,7 @@ def head_with_lesion(rng: np.random.Generator, slices: int, size: int) -> tuple[
     Raises:
         InputError: Fewer than 6 slices, or a side below 32.
     """
-    if slices < 6 or size < 32:
-        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
+    check_numbers(1, slices, size)
     grid = _head_grid(rng, slices, size)
     tissue, radius, caps = _anatomy(rng, grid)
     return Head(grid, tissue, radius, caps), _lesion_distance(rng, grid, radius)

@@ -1,7 +1,5 @@
 """The phantom of BraTS: four sequences, a necrotic core in an enhancing rim in edema, as HDF5 slices or as NIfTI."""
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +9,11 @@ from brainseg_keras.data.brats import write_brats_slices
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.data.medical import BRATS_CHANNELS
-from brainseg_keras.data.phantom import head_with_lesion, lesion_free_image
+from brainseg_keras.data.phantom import check_numbers, head_with_lesion, lesion_free_image
 from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.data.volumes import Volume
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_folder
 
 #: Brightness of necrotic core, edema and enhancing tumour in each sequence; white matter in T1 is about 0.7.
 _BRIGHTNESS = {
@@ -113,8 +112,7 @@ def write_brats_phantom(
         >>> len(list(folder.glob("volume_1_slice_*.h5")))
         8
     """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    check_numbers(patients, slices, size)
     source = _Phantoms(patients, slices, size, seed)
     if format == "brats-h5":
         return write_brats_slices(source, dest)
@@ -138,10 +136,7 @@ def write_nifti(source: _Phantoms, root: Path) -> Path:
     """
     import nibabel
 
-    scratch = root.with_name(f".{root.name}.{os.getpid()}.part")
-    if root.exists():
-        raise InputError(f"{root} exists already. Give another folder, or remove it.")
-    try:
+    def write(scratch: Path) -> None:
         for patient in source.table.patient.unique():
             volume = source.volume(patient)
             folder = scratch / patient
@@ -154,7 +149,6 @@ def write_nifti(source: _Phantoms, root: Path) -> Path:
                 nibabel.save(image, folder / f"{patient}_{_SUFFIX[name]}.nii.gz")
             labels = nibabel.Nifti1Image(_BRATS2020[volume.masks].transpose(2, 1, 0), affine)
             nibabel.save(labels, folder / f"{patient}_seg.nii.gz")
-        scratch.rename(root)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    write_folder(root, write)
     return root
