@@ -53,23 +53,32 @@ def _silence_native_logs() -> None:
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
     try:
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
-    except OSError:
+    except (OSError, AttributeError):
         # Standard error is closed already: nothing to keep quiet.
         return
 
 
-def main() -> None:
-    """Run the command line: exit code 0, 1 (failed), 2 (bad input or usage), 130 (interrupted)."""
-    _silence_native_logs()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+def run(arguments: list[str] | None = None) -> None:
+    """Run a command and end with its exit code: 0, 1 (failed), 2 (bad input or usage), 130 (interrupted).
+
+    Args:
+        arguments: What stands behind `brainseg`; default that of this process.
+
+    Raises:
+        SystemExit: Always.
+    """
     try:
-        app()
+        app(arguments, prog_name="brainseg")
     except InputError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(2)
+    except UnicodeError as error:
+        # In a locale without UTF-8 the system takes no name that the manifest of a data set has in it.
+        typer.secho(f"Error: A name cannot be written here ({error}). Set PYTHONUTF8=1.", fg="red", err=True)
         sys.exit(2)
     except (TrainingError, IncompleteError) as error:
         typer.secho(f"Failed: {error}", fg="red", err=True)
@@ -81,3 +90,13 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.secho("Interrupted.", err=True)
         sys.exit(130)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    _silence_native_logs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        # A name that the terminal's encoding does not have is no reason to end.
+        stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    run()
