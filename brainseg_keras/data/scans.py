@@ -19,6 +19,7 @@ from brainseg_keras.data.medical import (
 )
 from brainseg_keras.data.modalities import split_modality
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import expand
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SHORTEST_SIDE = 16
@@ -158,7 +159,7 @@ def find_scans(inputs: Iterable[str | Path]) -> list[Scan]:
         [8, 8, 8]
     """
     scans: list[Scan] = []
-    for entry in map(Path, inputs):
+    for entry in (Path(expand(entry, "input")) for entry in inputs):
         if entry.is_dir():
             found = _scans_in(entry)
             if not found:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import write_whole
+from brainseg_keras.files import check_output, write_whole
 from brainseg_keras.inference.measures import measure
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.visualization import PREDICTION, draw_heat, draw_outlines, place_beside, to_gray
@@ -66,7 +66,8 @@ def predict(
         The summary, and what failed.
 
     Raises:
-        InputError: Nothing to segment, two results of one name, or no scan that could be read.
+        InputError: Nothing to segment, two results of one name, no scan that could be read, or an output that cannot
+            be written.
 
     Example:
         >>> import tempfile
@@ -77,7 +78,7 @@ def predict(
         >>> len(predict([root], tempfile.mkdtemp(), predictor=predictor).summary)
         24
     """
-    scans, folder = find_scans(inputs), Path(output)
+    scans, folder = find_scans(inputs), check_output(output, "folder")
     rows: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
     remarks: set[str] = set()
