@@ -207,7 +207,8 @@ def check_output(path: str | Path, kind: Literal["file", "folder", "either"], na
     whole = Path(expand(path, name))
     expected = f"Expected a path for a {'file or a folder' if kind == 'either' else kind}. Received: {path}."
     try:
-        if kind == "file" and _is_there(whole) and not whole.is_file():
+        # Asked for every kind: a name that is too long shows here.
+        if _is_there(whole) and kind == "file" and not whole.is_file():
             raise InputError(f"{name} cannot be written: {whole} is no file. {expected}")
         above = [whole] if kind == "folder" else []
         nearest = next(folder for folder in (*above, *whole.absolute().parents) if _is_there(folder))

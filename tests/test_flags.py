@@ -157,7 +157,13 @@ def test_every_flag_says_what_it_takes(flag):
 
 
 def test_the_walk_finds_the_flags():
-    assert {flag.words for flag in FLAGS} >= {("train",), ("predict",), ("app",), ("data", "phantom"), ("data", "fetch")}
+    assert {flag.words for flag in FLAGS} >= {
+        ("train",),
+        ("predict",),
+        ("app",),
+        ("data", "phantom"),
+        ("data", "fetch"),
+    }
     assert len(NUMBERS) >= 40
     assert len(PATHS) >= 30
     by_name = {flag.name: flag.within for flag in FLAGS if flag.words == ("train",)}
@@ -241,7 +247,9 @@ def test_numbers_of_numpy_are_numbers():
 
 def test_filters_and_depth_bound_each_other():
     TrainingConfig(filters=WIDEST // 2**8, depth=8)
-    with pytest.raises(InputError, match=r"filters double.*Received: filters=33, depth=8, which makes 8448\. Give fewer"):
+    with pytest.raises(
+        InputError, match=r"filters double.*Received: filters=33, depth=8, which makes 8448\. Give fewer"
+    ):
         TrainingConfig(filters=33, depth=8)
 
 
@@ -415,11 +423,19 @@ def test_impossible_paths_and_numbers_are_found_before_anything_is_loaded(folder
 
 def test_check_output_leaves_nothing_and_takes_what_can_be(folder):
     before = sorted(folder.rglob("*"))
-    for path, kind in (("a/b/c", "folder"), ("a/b.csv", "file"), ("file", "file"), ("folder", "folder"), ("x", "either")):
+    for path, kind in (
+        ("a/b/c", "folder"),
+        ("a/b.csv", "file"),
+        ("file", "file"),
+        ("folder", "folder"),
+        ("x", "either"),
+    ):
         assert check_output(path, kind) == Path(path)
     assert sorted(folder.rglob("*")) == before
     (folder / "nowhere").symlink_to(folder / "absent")
-    with pytest.raises(InputError, match=r"masks cannot be written: .*nowhere is no folder\. Expected.*Received: nowhere/x"):
+    with pytest.raises(
+        InputError, match=r"masks cannot be written: .*nowhere is no folder\. Expected.*Received: nowhere/x"
+    ):
         check_output("nowhere/x", "folder", "masks")
 
 
@@ -539,7 +555,7 @@ def test_a_locale_without_utf8_works(folder):
         "cli.main()\n"
     )
     name = "größe_腦"
-    small = "--architecture=res_unet --filters=2 --depth=1 --size=32 --epochs=1 --batch-size=4".split()
+    small = ["--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4"]
     commands = [
         ["--help"],
         ["models"],
@@ -595,7 +611,12 @@ def calls_without_encoding(source):
         elif name == "open" and isinstance(node.func, ast.Attribute) and not texts:
             wrong = "encoding" not in given_names and not isinstance(node.func.value, ast.Name)
         elif name in ("open", "fdopen"):
-            wrong = bool(texts) and "b" not in texts[-1] and texts[-1].strip("rwax+") == "" and "encoding" not in given_names
+            wrong = (
+                bool(texts)
+                and "b" not in texts[-1]
+                and texts[-1].strip("rwax+") == ""
+                and "encoding" not in given_names
+            )
         else:
             wrong = "text" in given_names or "universal_newlines" in given_names
         if wrong:

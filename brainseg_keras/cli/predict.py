@@ -18,7 +18,9 @@ def predict_command(
         declare=typer.Argument,
         help="Pictures (PNG, JPEG, TIFF, BMP), NIfTI volumes, DICOM, BraTS .h5 slices, or folders of them.",
     ),
-    output: str = options.path(..., "-o", "--output", kind="folder", help="Folder for masks, overlays and summary.csv."),
+    output: str = options.path(
+        ..., "-o", "--output", kind="folder", help="Folder for masks, overlays and summary.csv."
+    ),
     model: str = options.path("lgg", "--model", help=options.MODEL_HELP),
     threshold: float = number(
         None,
@@ -79,7 +81,9 @@ def predict_command(
 
 def export_command(
     model: str = options.path("lgg", declare=typer.Argument, help="Run folder, .keras file, or a shipped name."),
-    output: str = options.path(..., "-o", "--output", kind="either", help="File (.onnx, .tflite) or folder (SavedModel)."),
+    output: str = options.path(
+        ..., "-o", "--output", kind="either", help="File (.onnx, .tflite) or folder (SavedModel)."
+    ),
     format: str = typer.Option("onnx", "--format", help="savedmodel, onnx or litert."),
     quantize: str = typer.Option(None, help="For litert: dynamic or int8."),
     as_json: bool = typer.Option(False, "--json", help="Print what was written to standard output as JSON."),

@@ -68,7 +68,9 @@ class TrainingConfig:
     warmup: float = _option(0.03, "Share of training in which the learning rate rises.", Range(0.0, 0.9))
     weight_decay: float = _option(0.0, "Decoupled weight decay (AdamW); 0 is Adam.", ranges.SHARE)
     ema: float = _option(
-        0.0, "Momentum of a moving average of the weights, which is then scored and kept; 0 is off.", Range(0.0, 0.99999)
+        0.0,
+        "Momentum of a moving average of the weights, which is then scored and kept; 0 is off.",
+        Range(0.0, 0.99999),
     )
     tumour_share: float = _option(0.5, "Share of each batch that shows tumour.", ranges.SHARE)
     augment: bool = _option(True, "Augment the training slices.")
