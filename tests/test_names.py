@@ -1,0 +1,190 @@
+"""Names are text, whatever is in them, on whatever terminal: no markup, no encoding that is taken for granted."""
+
+import ast
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import here
+
+import brainseg_keras
+from brainseg_keras.training.config import TrainingConfig
+
+PACKAGE = Path(brainseg_keras.__file__).parent
+
+STRANGE = "[/x] [bold] :x: $a_b$"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """An own folder to stand in."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("names"))
+    yield Path.cwd()
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def strange(folder):
+    """A folder whose name is markup to rich, with data, a run and its evaluation, all made by commands."""
+    texts = {}
+
+    def done(what, *arguments):
+        code, out, err = here(*arguments)
+        assert code == 0, err
+        texts[what] = out + err
+
+    data, made = f"{STRANGE}/kaggle_3m", f"{STRANGE}/run"
+    done("phantom", "data", "phantom", STRANGE, "--patients=4", "--slices=6", "--size=32")
+    done("pack", "data", "pack", data, "-o", f"{STRANGE}/all.h5")
+    small = ["--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4"]
+    done("train", "train", "--data", f"{STRANGE}/all.h5", *small, "-o", made)
+    done("predict", "predict", data, "--model", made, "-o", f"{STRANGE}/masks")
+    done("evaluate", "evaluate", made, "--data", data)
+    done("compare", "compare", f"{made}/evaluation/test", f"{made}/evaluation/test")
+    texts["check"] = "".join(here("data", "check", data, "-o", f"{STRANGE}/findings")[1:])
+    return folder / STRANGE, texts
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("phantom", "/kaggle_3m"),
+        ("pack", "/all.h5"),
+        ("train", "/run"),
+        ("predict", "/masks"),
+        ("evaluate", "/run/evaluation/test/report.html"),
+        ("compare", "/run/evaluation/test"),
+        ("check", "/kaggle_3m"),
+    ],
+)
+def test_a_path_is_printed_as_it_is(command, path, strange):
+    texts = strange[1]
+    # Where a table breaks a line is not the question.
+    assert "".join((STRANGE + path).split()) in "".join(texts[command].split())
+
+
+def test_what_is_written_below_a_strange_name_can_be_read(strange):
+    made = strange[0]
+    assert (made / "run" / "best.keras").is_file()
+    assert TrainingConfig.from_yaml(made / "run" / "config.yaml").data == f"{STRANGE}/all.h5"
+    assert pd.read_csv(made / "masks" / "summary.csv").file.str.startswith(STRANGE).all()
+    assert (made / "findings" / "findings.html").is_file()
+
+
+def test_an_error_names_a_strange_path():
+    code, _, err = here("data", "check", STRANGE + "/absent")
+    assert code == 2
+    assert err.startswith(f"Error: No such folder: {STRANGE}/absent. ")
+
+
+def test_a_console_of_the_user_prints_names_as_they_are(strange):
+    from rich.console import Console
+
+    from brainseg_keras.training import resume
+
+    made = strange[0]
+    console = Console(file=io.StringIO(), width=40, force_terminal=False)
+    resume(made / "run", overrides={"epochs": 2}, console=console)
+    assert f"run: {made / 'run'}   watch" in console.file.getvalue()
+
+
+# ---- locales
+
+PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def test_a_locale_without_utf8_works(folder):
+    """One fresh process for all of it: what it prints, what it is named, what it writes."""
+    code = (
+        "import json, os, sys\n"
+        "from brainseg_keras import cli\n"
+        "def again(arguments=None, *, run=cli.run):\n"
+        "    for line in json.loads(sys.argv[1]):\n"
+        "        try:\n"
+        "            run([os.fsdecode(bytes.fromhex(part)) for part in line])\n"
+        "        except SystemExit as end:\n"
+        "            print('code', end.code or 0, flush=True)\n"
+        "cli.run = again\n"
+        "cli.main()\n"
+    )
+    name = "größe_腦"
+    small = ["--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4"]
+    commands = [
+        ["--help"],
+        ["models"],
+        ["data", "phantom", name, "--patients=4", "--slices=6", "--size=32"],
+        ["data", "check", f"{name}/kaggle_3m", "-o", f"{name}/findings"],
+        ["data", "manifest", "lgg", f"{name}/kaggle_3m", "-o", f"{name}/all.csv"],
+        ["train", "--data", f"{name}/kaggle_3m", *small, "-o", f"{name}/run"],
+        ["evaluate", f"{name}/run", "--data", f"{name}/kaggle_3m"],
+        ["data", "check", f"{name}/absent"],
+        ["train", "--data=", "--loss", name],
+    ]
+    encoded = json.dumps([[part.encode().hex() for part in line] for line in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", code, encoded], capture_output=True, env=os.environ | PLAIN, timeout=300, cwd=folder
+    )
+    out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")
+    assert "UnicodeEncodeError" not in err, err
+    assert "Traceback" not in err, err
+    codes = [int(line.split()[1]) for line in out.splitlines() if line.startswith("code ")]
+    assert codes == [0, 0, 0, codes[3], 0, 0, 0, 2, 2], err
+    assert codes[3] in (0, 1)
+    escaped = os.fsencode(name).decode("ascii", "surrogateescape").encode("ascii", "backslashreplace").decode()
+    assert f"No such folder: {escaped}/absent" in err
+    # The very bytes, whatever the locale.
+    assert f"{name}/kaggle_3m" in (folder / name / "findings" / "findings.html").read_text(encoding="utf-8")
+    assert (folder / name / "run" / "evaluation" / "test" / "report.html").is_file()
+
+
+def test_a_name_that_the_locale_cannot_take_ends_with_a_cure(folder):
+    (folder / "names.csv").write_text(
+        "dataset,patient,slice,image,mask,split,tumour_pixels,image_sha256,mask_sha256\n"
+        "lgg,P,1,größe.tif,m.tif,train,0,,\n",
+        encoding="utf-8",
+    )
+    code = "from brainseg_keras.cli import main; main()"
+    command = [sys.executable, "-c", code, "data", "pack", "names.csv", "-o", "out.h5"]
+    done = subprocess.run(command, capture_output=True, env=os.environ | PLAIN, timeout=300, cwd=folder, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Set PYTHONUTF8=1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def calls_without_encoding(source):
+    """Lines that read or write text in the encoding of whatever machine it is."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given_names = {keyword.arg: keyword.value for keyword in node.keywords}
+        texts = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        if name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute):
+            wrong = "encoding" not in given_names
+        elif name == "open" and isinstance(node.func, ast.Attribute) and not texts:
+            wrong = "encoding" not in given_names and not isinstance(node.func.value, ast.Name)
+        elif name in ("open", "fdopen"):
+            wrong = (
+                bool(texts)
+                and "b" not in texts[-1]
+                and texts[-1].strip("rwax+") == ""
+                and "encoding" not in given_names
+            )
+        else:
+            wrong = "text" in given_names or "universal_newlines" in given_names
+        if wrong:
+            yield node.lineno
+
+
+def test_every_text_file_is_read_and_written_in_utf8():
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        lines = list(calls_without_encoding(path.read_text(encoding="utf-8")))
+        found |= {path.name: lines} if lines else {}
+    assert not found
