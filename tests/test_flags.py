@@ -392,14 +392,15 @@ def test_impossible_paths_and_numbers_are_found_before_anything_is_loaded(folder
     code = (
         "import json, sys\n"
         "from brainseg_keras.cli import run\n"
-        "for arguments in json.loads(sys.argv[1]):\n"
+        "for arguments in json.load(sys.stdin):\n"
         "    try:\n"
         "        run(arguments)\n"
         "    except SystemExit as end:\n"
         "        assert end.code == 2, arguments\n"
         "print(*{'keras', 'tensorflow', 'numpy', 'pandas', 'h5py', 'cv2'} & set(sys.modules))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(cases)], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 

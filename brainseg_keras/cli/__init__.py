@@ -74,22 +74,22 @@ def run(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="brainseg")
     except InputError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(2)
+        _end(2, f"Error: {error}")
     except UnicodeError as error:
-        # In a locale without UTF-8 the system takes no name that the manifest of a data set has in it.
-        typer.secho(f"Error: A name cannot be written here ({error}). Set PYTHONUTF8=1.", fg="red", err=True)
-        sys.exit(2)
+        _end(2, f"Error: A name is no UTF-8 ({error}). Rename the file, or set PYTHONUTF8=1 if it is only the locale.")
     except (TrainingError, IncompleteError) as error:
-        typer.secho(f"Failed: {error}", fg="red", err=True)
-        sys.exit(1)
+        _end(1, f"Failed: {error}")
     except OSError as error:
         # A full disk, a folder that may not be written: the system's words name the file.
-        typer.secho(f"Failed: {error}", fg="red", err=True)
-        sys.exit(1)
+        _end(1, f"Failed: {error}")
     except KeyboardInterrupt:
-        typer.secho("Interrupted.", err=True)
-        sys.exit(130)
+        _end(130, "Interrupted.")
+
+
+def _end(code: int, words: str) -> None:
+    # To a stream that is named, typer writes as it is set: else question marks stand for what ASCII does not have.
+    typer.secho(words, fg="red", file=sys.stderr)
+    sys.exit(code)
 
 
 def main() -> None:

@@ -142,7 +142,7 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
     scratch = path.with_name(path.name + ".part")
     ordered = table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
     try:
-        ordered.to_csv(scratch, index=False, lineterminator="\n", errors="surrogateescape")
+        ordered.to_csv(scratch, index=False, lineterminator="\n")
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -293,6 +293,6 @@ def _write(evaluation: Evaluation, folder: Path) -> None:
         if not table.empty:
             write_whole(
                 folder / f"{name}.csv",
-                lambda path, table=table: table.to_csv(path, index=False, errors="surrogateescape"),
+                lambda path, table=table: table.to_csv(path, index=False, errors="backslashreplace"),
             )
     write_whole(folder / "report.html", lambda path: write_page(evaluation, path))

@@ -48,6 +48,13 @@ class RunFolder:
             InputError: There is a run in it already, or no folder can be there.
         """
         check_output(self.path, "folder")
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"The folder of a run has a name in UTF-8, for TensorFlow. Received: {self.path}. Give another -o, or set "
+                "PYTHONUTF8=1."
+            ) from error
         if self.info.exists() or self.last.exists():
             raise InputError(
                 f"{self.path} holds a run already. Continue it with --resume {self.path}, or give another -o."
@@ -115,7 +122,7 @@ def describe_run(config: TrainingConfig, table: pd.DataFrame, **more: Any) -> di
         Content of run.json.
     """
     names = ("brainseg_keras", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
-    digest = hashlib.sha256(table[list(COLUMNS)].to_csv(index=False).encode(errors="surrogateescape")).hexdigest()
+    digest = hashlib.sha256(table[list(COLUMNS)].to_csv(index=False).encode(errors="backslashreplace")).hexdigest()
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "config": dataclasses.asdict(config),
