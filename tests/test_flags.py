@@ -251,7 +251,7 @@ def test_yaml_without_end_is_no_traceback(tmp_path):
 # ---- the same for Python
 
 
-def python_calls(folder):
+def python_calls(folder, phantom):
     """Calls that must be refused, with the name that the message begins with."""
     from brainseg_keras.data import open_source
     from brainseg_keras.data.augmentation import Augmentation
@@ -264,7 +264,7 @@ def python_calls(folder):
     from brainseg_keras.inference.postprocessing import Postprocessing
 
     table = pd.DataFrame({"patient": [f"P_A_{n}" for n in range(9)], "tumour_pixels": range(9)})
-    slices = load_slices(open_source("phantom"), "val", Preprocessing(32))
+    slices = load_slices(open_source(phantom), "val", Preprocessing(32))
     new = folder / "new"
     return {
         "threshold smallest_component": Postprocessing,
@@ -278,12 +278,12 @@ def python_calls(folder):
         "batch_size context": lambda **values: Predictor("no/such/model", **values),
         "batch_size seed tumour_share": lambda **values: SliceBatches(slices, **values),
         "batch_size": lambda **values: OrderedBatches(slices, **values),
-        "context": lambda **values: load_slices(open_source("phantom"), "val", Preprocessing(32), **values),
+        "context": lambda **values: load_slices(open_source(phantom), "val", Preprocessing(32), **values),
     }
 
 
-def test_python_functions_refuse_the_same_numbers(folder):
-    for names, call in python_calls(folder).items():
+def test_python_functions_refuse_the_same_numbers(folder, phantom):
+    for names, call in python_calls(folder, phantom).items():
         for name in names.split():
             for value in (math.nan, math.inf, -math.inf, -1, 1e308, 10**400, "1", True):
                 with pytest.raises(InputError, match=f"^{name} is a "):

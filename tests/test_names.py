@@ -1,7 +1,6 @@
 """Names are text, whatever is in them, on whatever terminal: no markup, no encoding that is taken for granted."""
 
 import ast
-import io
 import json
 import os
 import subprocess
@@ -16,6 +15,8 @@ import brainseg_keras
 from brainseg_keras.training.config import TrainingConfig
 
 PACKAGE = Path(brainseg_keras.__file__).parent
+#: The smallest training.
+SMALL = ("--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4")
 
 STRANGE = "[/x] [bold] :x: $a_b$"
 
@@ -42,8 +43,7 @@ def strange(folder):
     data, made = f"{STRANGE}/kaggle_3m", f"{STRANGE}/run"
     done("phantom", "data", "phantom", STRANGE, "--patients=4", "--slices=6", "--size=32")
     done("pack", "data", "pack", data, "-o", f"{STRANGE}/all.h5")
-    small = ["--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4"]
-    done("train", "train", "--data", f"{STRANGE}/all.h5", *small, "-o", made)
+    done("train", "train", "--data", f"{STRANGE}/all.h5", *SMALL, "-o", made)
     done("predict", "predict", data, "--model", made, "-o", f"{STRANGE}/masks")
     done("evaluate", "evaluate", made, "--data", data)
     done("compare", "compare", f"{made}/evaluation/test", f"{made}/evaluation/test")
@@ -83,24 +83,17 @@ def test_an_error_names_a_strange_path():
     assert err.startswith(f"Error: No such folder: {STRANGE}/absent. ")
 
 
-def test_a_console_of_the_user_prints_names_as_they_are(strange):
-    from rich.console import Console
-
-    from brainseg_keras.training import resume
-
-    made = strange[0]
-    console = Console(file=io.StringIO(), width=40, force_terminal=False)
-    resume(made / "run", overrides={"epochs": 2}, console=console)
-    assert f"run: {made / 'run'}   watch" in console.file.getvalue()
-
-
 # ---- locales
 
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 
 
-def test_a_locale_without_utf8_works(folder):
-    """One fresh process for all of it: what it prints, what it is named, what it writes."""
+FOREIGN = "größe_腦"
+ESCAPED = os.fsencode(FOREIGN).decode("ascii", "surrogateescape").encode("ascii", "backslashreplace").decode()
+
+
+def in_plain_locale(commands):
+    """Run commands in one fresh process without UTF-8, hold their exit codes, and give what they print."""
     code = (
         "import json, os, sys\n"
         "from brainseg_keras import cli\n"
@@ -113,21 +106,6 @@ def test_a_locale_without_utf8_works(folder):
         "cli.run = each\n"
         "cli.main()\n"
     )
-    name = "größe_腦"
-    small = ["--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4"]
-    train = ["train", "--data", f"{name}/kaggle_3m", *small, "-o"]
-    commands = {
-        ("--help",): 0,
-        ("models",): 0,
-        ("data", "phantom", name, "--patients=4", "--slices=6", "--size=32"): 0,
-        ("data", "check", f"{name}/kaggle_3m", "-o", f"{name}/findings"): 0,
-        ("data", "manifest", "lgg", f"{name}/kaggle_3m", "-o", f"{name}/all.csv"): 0,
-        (*train, "run"): 0,
-        ("evaluate", "run", "--data", f"{name}/kaggle_3m"): 0,
-        (*train, f"{name}/run"): 2,
-        ("data", "check", f"{name}/absent"): 2,
-        ("train", f"--{name}"): 2,
-    }
     lines = json.dumps([[part.encode().hex() for part in line] for line in commands])
     done = subprocess.run(
         [sys.executable, "-c", code], input=lines.encode(), capture_output=True, env=os.environ | PLAIN, timeout=300
@@ -135,15 +113,44 @@ def test_a_locale_without_utf8_works(folder):
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Unicode" not in err, err
     assert "Traceback" not in err, err
-    codes = [int(line.split()[1]) for line in out.splitlines() if line.startswith("code ")]
-    assert codes == list(commands.values()), err
-    escaped = os.fsencode(name).decode("ascii", "surrogateescape").encode("ascii", "backslashreplace").decode()
-    assert f"Error: No such folder: {escaped}/absent" in err
-    assert f"has a name in UTF-8, for TensorFlow. Received: {escaped}/run. Give another -o, or set PYTHONUTF8=1" in err
-    assert not (folder / name / "run").exists()
-    assert f"{escaped}/kaggle_3m" in (folder / name / "findings" / "findings.html").read_text(encoding="utf-8")
+    assert [int(line.split()[1]) for line in out.splitlines() if line.startswith("code ")] == list(commands.values())
+    return out, err
 
 
+def test_a_locale_without_utf8_works(folder):
+    commands = {
+        ("--help",): 0,
+        ("data", "phantom", FOREIGN, "--patients=4", "--slices=6", "--size=32"): 0,
+        ("data", "check", f"{FOREIGN}/kaggle_3m", "-o", f"{FOREIGN}/findings"): 0,
+        ("data", "manifest", "lgg", f"{FOREIGN}/kaggle_3m", "-o", f"{FOREIGN}/all.csv"): 0,
+        ("train", "--data", f"{FOREIGN}/kaggle_3m", "-o", f"{FOREIGN}/run"): 2,
+        ("data", "check", f"{FOREIGN}/absent"): 2,
+        ("train", f"--{FOREIGN}"): 2,
+    }
+    out, err = in_plain_locale(commands)
+    assert "Usage: brainseg" in out
+    assert f"Error: No such folder: {ESCAPED}/absent" in err
+    assert f"has a name in UTF-8, for TensorFlow. Received: {ESCAPED}/run. Give another -o, or set PYTHONUTF8=1" in err
+    assert not (folder / FOREIGN / "run").exists()
+    assert f"{ESCAPED}/kaggle_3m" in (folder / FOREIGN / "findings" / "findings.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_training_in_a_locale_without_utf8_works(folder):
+    data = f"{FOREIGN}/training/kaggle_3m"
+    commands = {
+        ("models",): 0,
+        ("data", "phantom", f"{FOREIGN}/training", "--patients=4", "--slices=6", "--size=32"): 0,
+        ("train", "--data", data, *SMALL, "-o", "plain/run"): 0,
+        ("evaluate", "plain/run", "--data", data): 0,
+    }
+    out, err = in_plain_locale(commands)
+    assert "attention_res_unet" in out
+    assert "run: plain/run" in err
+    assert (folder / "plain" / "run" / "evaluation" / "test" / "report.html").is_file()
+
+
+@pytest.mark.slow
 def test_names_that_are_no_utf8_do_not_end_a_training(folder):
     """Of a patient, whose name stands in tables, pictures and the log."""
     root = folder / "odd" / "kaggle_3m"
@@ -153,8 +160,7 @@ def test_names_that_are_no_utf8_do_not_end_a_training(folder):
         for file in patient.iterdir():
             file.rename(file.with_name(file.name.replace(patient.name, name)))
         patient.rename(root / name)
-    small = ["--architecture=res_unet", "--filters=2", "--depth=1", "--size=32", "--epochs=1", "--batch-size=4"]
-    assert here("train", "--data=odd/kaggle_3m", *small, "-o", "odd/run")[0] == 0
+    assert here("train", "--data=odd/kaggle_3m", *SMALL, "-o", "odd/run")[0] == 0
     assert here("evaluate", "odd/run", "--data=odd/kaggle_3m", "--split=all")[0] == 0
     table = pd.read_csv(folder / "odd/run/evaluation/all/per_patient.csv")
     assert table.patient.str.startswith("PH\\udcff_").all()
@@ -162,7 +168,7 @@ def test_names_that_are_no_utf8_do_not_end_a_training(folder):
     # A store keeps names in UTF-8.
     code, _, err = here("data", "pack", "odd/kaggle_3m", "-o", "odd/all.h5")
     assert code == 2
-    assert err.startswith("Error: A name is no UTF-8")
+    assert err.strip().startswith("Error: A name is no UTF-8")
     assert "Rename the file, or set PYTHONUTF8=1" in err
     assert not (folder / "odd" / "all.h5").exists()
 

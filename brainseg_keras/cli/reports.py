@@ -146,7 +146,9 @@ def _place_of_results(model: str, output: str | None, below: Path = Path()) -> P
     if run.suffix == ".keras" and (run.parent / "run.json").is_file():
         run = run.parent
     if not (run / "best.keras").is_file():
-        raise InputError(f"{model} is no run folder (with best.keras). Say where the results go: -o FOLDER.")
+        raise InputError(
+            f"No run folder (with best.keras) at {model}. Give one, or say where the results go: -o FOLDER."
+        )
     return check_output(run / below, "folder")
 
 

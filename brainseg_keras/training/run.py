@@ -52,8 +52,8 @@ class RunFolder:
             str(self.path).encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"The folder of a run has a name in UTF-8, for TensorFlow. Received: {self.path}. Give another -o, or set "
-                "PYTHONUTF8=1."
+                f"The folder of a run has a name in UTF-8, for TensorFlow. Received: {self.path}. Give another -o, or "
+                "set PYTHONUTF8=1."
             ) from error
         if self.info.exists() or self.last.exists():
             raise InputError(
