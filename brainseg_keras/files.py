@@ -8,10 +8,11 @@ import os
 import platform
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from brainseg_keras.errors import InputError
 
@@ -153,6 +154,111 @@ def write_json(path: str | Path, content: Any, *, mark: str | None = None) -> No
         mark: See `write_whole`.
     """
     write_text(path, json.dumps(content, indent=2) + "\n", mark=mark)
+
+
+def expand(path: str | Path, name: str = "path") -> str:
+    """Put the home folder in place of a leading `~`, and refuse what is no path.
+
+    Args:
+        path: Any path.
+        name: What to call it in the message.
+
+    Returns:
+        The path as it was given, save for the `~`.
+
+    Raises:
+        InputError: An empty path, or a `~` that means nobody here.
+
+    Example:
+        >>> expand("")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: path is empty. Expected a file or a folder.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise InputError(f"{name} is empty. Expected a file or a folder.")
+    if "\0" in text:
+        raise InputError(f"{name} holds a zero byte, which no path does. Received: {text!r}.")
+    if not text.startswith("~"):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} begins with the home folder of a user who is not here. Expected a file or a folder. Received: "
+            f"{text}. Write ./{text} for something of that very name."
+        ) from error
+
+
+def check_input(path: str | Path, name: str = "path") -> str:
+    """Refuse a path at which nothing can lie, before anything is loaded; what lies there, its reader says.
+
+    Args:
+        path: Where to read; its `~` is expanded. It may also be a word, such as `phantom`.
+        name: What to call it in the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: A path below a file, too long, or in a folder that may not be entered.
+    """
+    whole = expand(path, name)
+    try:
+        Path(whole).stat()
+    except FileNotFoundError:
+        return whole
+    except OSError as error:
+        raise InputError(
+            f"{name} cannot be read ({error.strerror}). Expected a file or a folder. Received: {path}."
+        ) from error
+    return whole
+
+
+def check_output(path: str | Path, kind: Literal["file", "folder", "either"], name: str = "output") -> Path:
+    """Find out whether something can be written, before any work is done for it; nothing is left there.
+
+    Args:
+        path: Where it shall be; its `~` is expanded.
+        kind: What it shall be.
+        name: What to call it in the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: Something of another kind is in the way, or the folder cannot be written to.
+
+    Example:
+        >>> check_output("/dev/null/masks", "folder")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: output cannot be written: /dev/null is no folder. Expected a path for a ...
+    """
+    whole = Path(expand(path, name))
+    expected = f"Expected a path for a {'file or a folder' if kind == 'either' else kind}. Received: {path}."
+    try:
+        # Asked for every kind: a name that is too long shows here.
+        if _is_there(whole) and kind == "file" and not whole.is_file():
+            raise InputError(f"{name} cannot be written: {whole} is no file. {expected}")
+        above = [whole] if kind == "folder" else []
+        nearest = next(folder for folder in (*above, *whole.absolute().parents) if _is_there(folder))
+        if not nearest.is_dir():
+            raise InputError(f"{name} cannot be written: {nearest} is no folder. {expected}")
+        # Permissions tell little: to the superuser, on read-only disks, on full ones.
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(f"{name} cannot be written ({error.strerror}). {expected}") from error
+    return whole
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether anything has this name, be it a link to nowhere."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:

@@ -163,7 +163,10 @@ def test_ordered_batches_hold_every_slice_once():
     assert len(batches) == 3
 
 
-@pytest.mark.parametrize(("settings_", "words"), [({"batch_size": 0}, "at least 1"), ({"tumour_share": 2}, "0 and 1")])
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [({"batch_size": 0}, "batch_size is a whole number"), ({"tumour_share": 2}, "tumour_share is a number")],
+)
 def test_impossible_batches_are_refused(settings_, words):
     with pytest.raises(InputError, match=words):
         SliceBatches(slices(2, 2), **settings_)

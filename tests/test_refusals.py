@@ -246,8 +246,8 @@ def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_fil
         ("predict absent.png -o out", "No such file or folder: absent.png"),
         ("predict slice.png --model nowhere -o out", "No model at nowhere"),
         ("predict slice.png --model slice.png -o out", "No model at slice.png"),
-        ("predict slice.png -o out --threshold 2 --model MODEL", "threshold lies between 0 and 1"),
-        ("predict slice.png -o out --batch-size 0 --model MODEL", "batch_size is at least 1"),
+        ("predict slice.png -o out --threshold 2 --model MODEL", "--threshold is a number from 0.001 to 0.999"),
+        ("predict slice.png -o out --batch-size 0 --model MODEL", "--batch-size is a whole number from 1 to 4096"),
     ],
 )
 def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, model_file, tmp_path):

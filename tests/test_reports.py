@@ -295,11 +295,12 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("evaluate nowhere", "No model at nowhere"),
-        ("evaluate lgg --spacing 1,2", "three numbers above 0"),
-        ("tune nowhere", "No model at nowhere"),
+        ("evaluate nowhere", "No run folder (with best.keras) at nowhere"),
+        ("evaluate nowhere -o out", "No model at nowhere"),
+        ("evaluate lgg --spacing 1,2", "three numbers from 0.001 to 1000.0"),
+        ("tune nowhere -o out", "No model at nowhere"),
         ("compare a b", "holds no per_patient.csv"),
-        ("evaluate", "Say where the report goes"),
+        ("evaluate", "say where the results go"),
     ],
 )
 def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, tmp_path):

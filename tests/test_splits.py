@@ -137,7 +137,7 @@ def test_folds_test_each_patient_once(pairs, folds, seed):
 
 @pytest.mark.parametrize("folds", [1, 6])
 def test_more_folds_than_patients_or_none_are_refused(folds):
-    with pytest.raises(InputError, match=rf"2 to the number of patients, 5\. Received: {folds}"):
+    with pytest.raises(InputError, match=rf"2 to .*\. Received: {folds}"):
         assign_folds(table_of([("CS", n) for n in range(5)]), folds=folds)
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from brainseg_keras.errors import InputError
+from brainseg_keras import ranges
 from brainseg_keras.files import write_folder
 
 #: Intensity of each tissue by modality; grey matter in FLAIR is about 0.6.
@@ -55,13 +55,14 @@ def phantom_volume(seed: int, index: int, *, slices: int = 20, size: int = 128) 
         `(slices, size, size)`, uint8, 1 where there is tumour.
 
     Raises:
-        InputError: Fewer than 6 slices, or a side below 32.
+        InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
 
     Example:
         >>> images, masks = phantom_volume(0, 0, slices=8, size=64)
         >>> images.shape, masks.shape
         ((8, 64, 64, 3), (8, 64, 64))
     """
+    ranges.SEED.check("seed", seed)
     rng = np.random.default_rng([seed, index])
     head, away = head_with_lesion(rng, slices, size)
     lesion, core = _lesion(rng, away)
@@ -89,7 +90,7 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         The folder `dest/kaggle_3m`.
 
     Raises:
-        InputError: There is a `kaggle_3m` already, or numbers too small.
+        InputError: There is a `kaggle_3m` already, or a number out of its range.
 
     Example:
         >>> import tempfile
@@ -97,7 +98,7 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         >>> len(list(folder.glob("*/*_mask.tif")))
         24
     """
-    check_numbers(patients, slices, size)
+    ranges.PATIENTS.check("patients", patients)
     root = Path(dest) / "kaggle_3m"
 
     def write(scratch: Path) -> None:
@@ -109,23 +110,6 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
 
     write_folder(root, write)
     return root
-
-
-def check_numbers(patients: int, slices: int, size: int) -> None:
-    """Refuse a phantom that is too small.
-
-    Args:
-        patients: How many.
-        slices: Axial slices of each.
-        size: Side of a slice in pixels.
-
-    Raises:
-        InputError: No patient, fewer than 6 slices, or a side below 32.
-    """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
-    if slices < 6 or size < 32:
-        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
 
 
 def _write_patient(folder: Path, images: np.ndarray, masks: np.ndarray) -> None:
@@ -164,9 +148,10 @@ def head_with_lesion(rng: np.random.Generator, slices: int, size: int) -> tuple[
         The head, and the distance from the tumour's middle `(slices, size, size)`: 1 at its edge.
 
     Raises:
-        InputError: Fewer than 6 slices, or a side below 32.
+        InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
     """
-    check_numbers(1, slices, size)
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
     grid = _head_grid(rng, slices, size)
     tissue, radius, caps = _anatomy(rng, grid)
     return Head(grid, tissue, radius, caps), _lesion_distance(rng, grid, radius)

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainseg_keras import ranges
 from brainseg_keras.data.brats import write_brats_slices
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.data.medical import BRATS_CHANNELS
-from brainseg_keras.data.phantom import check_numbers, head_with_lesion, lesion_free_image
+from brainseg_keras.data.phantom import head_with_lesion, lesion_free_image
 from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.data.volumes import Volume
 from brainseg_keras.errors import InputError
@@ -43,13 +44,14 @@ def brats_phantom_volume(seed: int, index: int, *, slices: int = 20, size: int =
         Volume of T1, T1ce, T2 and FLAIR, float32, with labels 1 necrotic core, 2 edema, 3 enhancing tumour.
 
     Raises:
-        InputError: Fewer than 6 slices, or a side below 32.
+        InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
 
     Example:
         >>> volume = brats_phantom_volume(0, 0, slices=8, size=64)
         >>> volume.images.shape, sorted(set(volume.masks.ravel().tolist()))
         ((8, 64, 64, 4), [0, 1, 2, 3])
     """
+    ranges.SEED.check("seed", seed)
     rng = np.random.default_rng([seed, index, 4])
     head, distance = head_with_lesion(rng, slices, size)
     rim, core = rng.uniform(0.60, 0.80), rng.uniform(0.32, 0.50)
@@ -104,7 +106,7 @@ def write_brats_phantom(
         The folder of the slices, or `dest/nifti`.
 
     Raises:
-        InputError: It exists already, an unknown format, or numbers too small.
+        InputError: It exists already, an unknown format, or a number out of its range.
 
     Example:
         >>> import tempfile
@@ -112,7 +114,10 @@ def write_brats_phantom(
         >>> len(list(folder.glob("volume_1_slice_*.h5")))
         8
     """
-    check_numbers(patients, slices, size)
+    ranges.PATIENTS.check("patients", patients)
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
+    ranges.SEED.check("seed", seed)
     source = _Phantoms(patients, slices, size, seed)
     if format == "brats-h5":
         return write_brats_slices(source, dest)

@@ -22,7 +22,7 @@ from brainseg_keras.data.medical import (
 )
 from brainseg_keras.data.modalities import split_modality
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import printable
+from brainseg_keras.files import expand, printable
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SHORTEST_SIDE = 16
@@ -188,7 +188,7 @@ def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:
         if isinstance(entry, Scan):
             scans.append(entry)
             continue
-        path = Path(entry)
+        path = Path(expand(entry, "input"))
         if path.is_dir():
             found = _scans_in(path)
             if not found:

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import MAKER, check_replaceable, printable, remove_leftovers, write_whole
+from brainseg_keras.files import MAKER, check_output, check_replaceable, printable, remove_leftovers, write_whole
 from brainseg_keras.inference.measures import measure
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.inference.summary import add_to_summary, read_summary
@@ -73,8 +73,8 @@ def predict(
         The summary, and what failed.
 
     Raises:
-        InputError: Nothing to segment, two results of one name, a summary.csv that is another's, or no scan that could
-            be segmented; then there is no summary either.
+        InputError: Nothing to segment, two results of one name, an output that cannot be written, a summary.csv that
+            is another's, or no scan that could be segmented; then there is no summary either.
 
     Example:
         >>> import tempfile
@@ -85,7 +85,7 @@ def predict(
         >>> len(predict([root], tempfile.mkdtemp(), predictor=predictor).summary)
         24
     """
-    scans, folder = find_scans(inputs), Path(output)
+    scans, folder = find_scans(inputs), check_output(output, "folder")
     read_summary(folder)
     job = _Job(folder, predictor, overlays, probabilities, attention)
     rows: list[dict[str, Any]] = []
