@@ -13,8 +13,9 @@ from commands import brainseg
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
 
+from brainseg_keras.app.door import CONTENT_POLICY
 from brainseg_keras.app.results import mask_file, report_file
-from brainseg_keras.app.server import CONTENT_POLICY, create_app, find_models
+from brainseg_keras.app.server import create_app, find_models
 from brainseg_keras.app.sessions import Visits
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.uploads import collect
