@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from scans import CHANNELS, brightness_model
@@ -9,8 +10,8 @@ from test_folding import trained
 from test_models import both_styles, every_model, narrow
 
 from brainseg_keras.data.preprocessing import Preprocessing
-from brainseg_keras.errors import InputError
-from brainseg_keras.export import export
+from brainseg_keras.errors import InputError, TrainingError
+from brainseg_keras.export import PARITY, export
 from brainseg_keras.inference import Postprocessing, Predictor, predict
 
 SAMPLE = np.random.default_rng(0).uniform(0, 2, (4, 32, 32, 3)).astype("float32")
@@ -59,6 +60,27 @@ def test_an_export_carries_its_preprocessing_and_predicts_the_same_masks(format,
     summaries = [predict([phantom], tmp_path / str(n), predictor=p).summary for n, p in enumerate((predictor, twin))]
     assert summaries[0].tumour_pixels.tolist() == summaries[1].tumour_pixels.tolist()
     assert summaries[0].tumour_pixels.sum() > 0
+
+
+def unsteady(spread):
+    """A network that never answers twice alike: what it exports differs from it, by up to `spread`."""
+    image = keras.Input((32, 32, 3))
+    answer = keras.layers.Conv2D(1, 1, activation="sigmoid")(image)
+    grain = keras.layers.Lambda(lambda x: x + keras.random.uniform(keras.ops.shape(x), 0, spread))
+    return Predictor(keras.Model(image, grain(answer)))
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(format, tmp_path):
+    with pytest.raises(TrainingError, match=rf"The {format} export differs from Keras by 0\.00\d+, more than 0\.0001"):
+        export(unsteady(20 * PARITY), tmp_path / FILES[format], format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rounding_error_is_no_other_answer(tmp_path):
+    done = export(unsteady(0.5 * PARITY), tmp_path / "saved", format="savedmodel")
+    assert 0 < done.difference < PARITY == 1e-4
+    assert json.loads(done.information.read_text())["difference_from_keras"] == done.difference
 
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])

@@ -139,6 +139,33 @@ def test_without_background(name):
     assert float(get_loss(name, include_background=False)(y[..., :1], p[..., :1])) == pytest.approx(one)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_of_two_classes_the_background_goes_alone(name):
+    """Two channels are the fewest of which one can be left out."""
+    y, p = sample(3, (3, 4, 5, 2))
+    for options in ({}, OPTIONS[name]):
+        alone = numpy_loss(name, y[..., 1:], p[..., 1:], options)
+        assert float(get_loss(name, include_background=False, **options)(y, p)) == pytest.approx(alone, rel=1e-4)
+        assert alone != pytest.approx(numpy_loss(name, y, p, options), rel=1e-4)
+    function = getattr(losses, name + "_loss")
+    values = ops.convert_to_numpy(function(y, p, include_background=False))
+    np.testing.assert_allclose(values, ops.convert_to_numpy(function(y[..., 1:], p[..., 1:])), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_stays_float64(name):
+    """A mask of float32 and an answer in float64: nothing on the way is rounded to float32."""
+    y, p = sample(4)
+    p = p.astype("float64")
+    # Below a gamma of 1 the focal Tversky loss is offset by 1e-7 on purpose.
+    options = {"gamma": 1.0} if name == "focal_tversky" else {}
+    values = getattr(losses, name + "_loss")(y, p, **options)
+    loss = get_loss(name, dtype="float64", **options)(y, p)
+    for found in (values, loss):
+        assert keras.backend.standardize_dtype(found.dtype) == "float64"
+        assert ops.convert_to_numpy(found).mean() == pytest.approx(numpy_loss(name, y, p, options), rel=1e-12)
+
+
 def test_focal_is_keras_focal():
     y, p = sample(3)
     for options in ({}, {"alpha": 0.7, "gamma": 3.0, "apply_class_balancing": True}):

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, classification_report
 
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.volumes import iterate_volumes, select_patients
+from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.inference import Postprocessing, Predictor, predict
@@ -102,6 +102,21 @@ def test_every_figure_is_that_of_the_mask_files(evaluated, predictor, folder, tm
     assert 0.2 < np.mean(values) < 1, "a test on masks that are all right or all wrong shows little"
 
 
+def test_slices_are_counted_by_what_they_show_and_what_was_marked(evaluated):
+    found, folder = evaluated
+    slices = pd.read_csv(folder / "per_slice.csv")
+    counts = {"tp": 0, "fp": 0, "fn": 0, "tn": 0}
+    for row in slices.itertuples():
+        shows, marked = row.tp + row.fn > 0, row.tp + row.fp > 0
+        counts[("t" if shows == marked else "f") + ("p" if marked else "n")] += 1
+    assert found.report["confusion"]["slices"] == counts
+    assert counts["tp"] > 0 and counts["tn"] > 0 and counts["fp"] != counts["fn"]
+    table = found.report["classification_report"]["slices"]["tumour"]
+    assert table["support"] == counts["tp"] + counts["fn"]
+    assert table["precision"] == pytest.approx(counts["tp"] / (counts["tp"] + counts["fp"]))
+    assert table["recall"] == pytest.approx(counts["tp"] / (counts["tp"] + counts["fn"]))
+
+
 def test_the_answer_of_nothing_stands_beside(evaluated, source):
     nothing = evaluated[0].report["all_background"]
     volumes = list(iterate_volumes(source, "all"))
@@ -138,6 +153,89 @@ def test_spacing_turns_distances_into_millimetres(predictor, source, evaluated):
     np.testing.assert_allclose(wide.per_patient.surface_dice, evaluated[0].per_patient.surface_dice)
     np.testing.assert_allclose(wide.per_patient.volume_true, 0.027 * evaluated[0].per_patient.volume_true)
     assert wide.report["unit"] == "mm"
+
+
+class Shifted:
+    """Patients with one pixel of tumour, each bright in a place that lies elsewhere along one axis."""
+
+    PLACES = {"P_0": (2, 0, 0), "P_1": (0, 3, 0), "P_2": (0, 0, 4)}  # noqa: RUF012
+    table = pd.DataFrame({"patient": list(PLACES), "split": "test"})
+    channels, classes = CHANNELS, ("tumour",)
+
+    def __init__(self, spacing):
+        self.spacing = spacing
+
+    def volume(self, patient):
+        truth, bright = np.zeros((4, 16, 16), np.uint8), np.full((4, 16, 16), 80, np.uint8)
+        truth[1, 5, 5] = 1
+        slices, rows, columns = self.PLACES[patient]
+        bright[1 + slices, 5 + rows, 5 + columns] = 240
+        images = np.repeat(bright[..., np.newaxis], 3, axis=-1)
+        intensity = np.array([[0.0, 80.0]] * 3)
+        return Volume(patient, images, truth, (1, 2, 3, 4), intensity, self.spacing)
+
+
+@pytest.mark.parametrize("given", [None, (5, 2, 1)])
+def test_each_axis_has_a_size_of_its_own(given):
+    """2 slices of 5 mm, 3 rows of 2 mm, 4 columns of 1 mm, whether the file says so or the user."""
+    source = Shifted(None if given else (5, 2, 1))
+    found = evaluate(
+        Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS),
+        source,
+        spacing=given,
+        tolerance=5,
+    )
+    assert found.per_patient.hd95.tolist() == found.per_patient.average_surface_distance.tolist() == [10, 6, 4]
+    assert found.per_patient.surface_dice.tolist() == [0, 0, 1]
+    assert found.per_patient.volume_true.tolist() == pytest.approx([0.01] * 3)
+    assert found.per_patient.volume_pred.tolist() == pytest.approx([0.01] * 3)
+    assert found.report["unit"] == "mm" and found.report["surface_dice_tolerance"] == 5
+    assert found.report["spacing"] == ([5.0, 2.0, 1.0] if given else "of each volume")
+
+
+def test_what_the_user_says_of_spacing_goes_before_what_the_file_says():
+    predictor = Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS)
+    found = evaluate(predictor, Shifted((1, 1, 1)), spacing=(5, 2, 1))
+    assert found.per_patient.hd95.tolist() == [10, 6, 4]
+
+
+def test_histogram_counts_what_lies_above_each_threshold():
+    rng = np.random.default_rng(0)
+    # Between thousandths, so that the histogram loses nothing.
+    truth, chance = rng.random(3000) < 0.2, (rng.integers(0, 1000, 3000) + 0.5) / 1000
+    histogram = ProbabilityHistogram()
+    histogram.add(truth[:1000], chance[:1000])
+    histogram.add(truth[1000:], chance[1000:])
+    thresholds = np.array([0, 0.1, 0.25, 0.5, 0.999, 1])
+    marked = chance > thresholds[:, np.newaxis]
+    expected = [(truth & marked), (~truth & marked), (~truth & ~marked), (truth & ~marked)]
+    tp, fp, tn, fn = (counts.sum(axis=1) for counts in expected)
+    assert histogram.confusions(thresholds).tolist() == [tp.tolist(), fp.tolist(), tn.tolist(), fn.tolist()]
+    assert len({tuple(column) for column in histogram.confusions(thresholds).T}) == 6
+
+
+def test_histogram_by_hand():
+    """Three tumour pixels of four: the second most likely pixel is none."""
+    histogram = ProbabilityHistogram()
+    histogram.add(np.array([True, False, True, True]), np.array([1.0, 0.85, 0.5, 0.05]))
+    precision, recall = histogram.precision_recall()
+    assert set(zip(recall, precision, strict=True)) == {(1 / 3, 1), (1 / 3, 1 / 2), (2 / 3, 2 / 3), (1, 3 / 4)}
+    assert (np.diff(recall) >= 0).all()
+    assert histogram.average_precision() == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    mean, share, count = histogram.calibration()
+    assert (mean.tolist(), share.tolist(), count.tolist()) == ([0.05, 0.5, 0.85, 1.0], [1, 1, 0, 1], [1, 1, 1, 1])
+    assert histogram.calibration_error() == pytest.approx((0.95 + 0.5 + 0.85 + 0) / 4)
+    mean, share, count = histogram.calibration(bins=2)
+    assert count.tolist() == [1, 3] and share.tolist() == [1, 2 / 3]
+    assert mean.tolist() == pytest.approx([0.05, 2.35 / 3])
+
+
+def test_histogram_without_tumour_has_no_curve():
+    histogram = ProbabilityHistogram()
+    assert histogram.average_precision() is None and histogram.calibration_error() == 0
+    histogram.add(np.zeros(4), np.full(4, 0.3))
+    assert histogram.average_precision() is None
+    assert histogram.calibration_error() == pytest.approx(0.3)
 
 
 def test_histogram_gives_sklearns_average_precision():
@@ -198,6 +296,25 @@ def test_tuning_reads_validation_patients_alone_and_finds_the_best_of_all(source
     assert record["chosen_on"] == "validation patients"
     assert record["patients"] == select_patients(source, "val")
     assert Postprocessing.read(tmp_path, {}) == tuned.postprocessing
+
+
+def test_everything_that_is_tried_is_scored_as_it_would_be_used(source):
+    """The answer has parts of several sizes, so that the largest, the smallest and those below a size differ."""
+    network = Predictor(brightness_model(level=1.2), preprocessing=Preprocessing(60), channels=CHANNELS)
+    (patient,) = select_patients(source, "val")
+    volume = source.volume(patient)
+    truth, scores = volume.masks > 0, []
+    table = tune(network, source).table
+    assert len(table) == 340
+    for row in table.to_dict("records"):
+        network.postprocessing = Postprocessing(**{name: row[name] for name in Postprocessing.names()})
+        answer = network.masks(network.probabilities(volume.images, volume.intensity)) > 0
+        hit, wrong = (truth & answer).sum(), (truth ^ answer).sum()
+        scores.append(2 * hit / (2 * hit + wrong))
+    np.testing.assert_allclose(table.mean_dice, scores, atol=1e-12)
+    assert (np.diff(table.mean_dice) <= 0).all()
+    settled = table[(table.threshold == 0.5) & ~table.flip & (table.smallest_component == 0)]
+    assert settled.mean_dice.nunique() == 2, "the largest part alone must differ from all of them"
 
 
 def test_what_was_tuned_is_used_and_said(source, tmp_path):
