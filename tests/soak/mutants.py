@@ -12,6 +12,7 @@ import argparse
 import ast
 import copy
 import hashlib
+import importlib
 import inspect
 import os
 import select
@@ -128,7 +129,7 @@ class Mutant:
         place = f"{self.file}:{self.line}"
         if len(self.before) < 12:
             return f"{place}: `{self.where}`, where `{self.before}` → `{self.after}`"
-        same = len(os.path.commonprefix([self.before, self.after]))
+        same = next((n for n, (a, b) in enumerate(zip(self.before, self.after, strict=False)) if a != b), 0)
         start = "…" + self.before[max(0, same - 20) : same] if same > 20 else self.before[:same]
         before, after = (start + text[same : same + 60] for text in (self.before, self.after))
         return f"{place}: `{before}` → `{after}`"
@@ -264,6 +265,10 @@ def tests_of(file: str) -> tuple[str, ...]:
 # ---- running them
 
 
+_LIBRARIES = """tensorflow keras cv2 h5py hypothesis matplotlib.pyplot nibabel pandas PIL.Image pydicom pytest
+scipy.ndimage scipy.stats sklearn.metrics"""
+
+
 class _NoProcesses:
     """Leaves out tests that start a process: 10 s and more each, for what others see too."""
 
@@ -278,20 +283,8 @@ def _starts_process(function: Callable) -> bool:
 
 def load_libraries() -> None:
     """Import what every child needs, without letting TensorFlow run anything: its threads do not survive a fork."""
-    import cv2
-    import h5py
-    import hypothesis
-    import keras
-    import matplotlib.pyplot
-    import nibabel
-    import pandas
-    import PIL.Image
-    import pydicom
-    import pytest
-    import scipy.ndimage
-    import scipy.stats
-    import sklearn.metrics
-    import tensorflow  # noqa: F401
+    for name in _LIBRARIES.split():
+        importlib.import_module(name)
 
 
 class Slot:
