@@ -115,7 +115,7 @@ def test_better_and_worse_are_counted_and_ties_are_neither():
 
 
 def test_models_of_other_patients_are_not_compared():
-    with pytest.raises(InputError, match="the same patients. Received: 2 and 3"):
+    with pytest.raises(InputError, match=r"the same patients\. Received: 2 and 3"):
         compare_paired([0.5, 0.7], [0.5, 0.7, 0.9])
 
 

@@ -10,7 +10,6 @@ one file is changed, and runs the tests of that file alone. A process of its own
 
 import argparse
 import ast
-import copy
 import hashlib
 import importlib
 import inspect
@@ -21,18 +20,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from changes import changed_copies, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "brainseg_keras"
 #: The tests of each file or folder, tests/test_NAME.py, the most telling first. The phantoms are left out: they are
 #: drawings, of which no number is right or wrong.
 TESTS = {
-    "losses": "losses targets",
+    "losses": "losses loss_arguments targets",
     "metrics.py": "metrics targets",
-    "evaluation/curves.py": "reports",
+    "evaluation/curves.py": "curves",
     "evaluation/distances.py": "distances",
     "evaluation/lesions.py": "measures distances regions",
     "evaluation/patient.py": "distances statistics reports",
@@ -41,15 +42,15 @@ TESTS = {
     "data/augmentation.py": "augmentation context batches",
     "data/batches.py": "batches context",
     "data/brats.py": "brats nifti",
-    "data/checks.py": "checks",
+    "data/checks.py": "findings checks",
     "data/context.py": "context batches",
     "data/fetch.py": "fetch",
-    "data/findings.py": "checks",
+    "data/findings.py": "findings checks",
     "data/images.py": "lgg pairs predict refusals",
     "data/labels.py": "targets regions nifti",
     "data/lgg.py": "lgg manifest",
     "data/manifest.py": "manifest lgg splits",
-    "data/medical.py": "predict nifti refusals",
+    "data/medical.py": "dicom predict nifti",
     "data/modalities.py": "modalities nifti brats",
     "data/nifti.py": "nifti brats",
     "data/pairs.py": "pairs",
@@ -73,34 +74,6 @@ TESTS = {
 }
 #: Changes that no test can see: file, what stood there, what came, why it is the same. An empty text fits all.
 EQUIVALENT: list[tuple[str, str, str, str]] = []
-
-COMPARISONS = {
-    ast.Lt: (ast.LtE, ast.GtE),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.LtE),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-}
-OPERATORS = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Div,
-    ast.Mod: ast.Mult,
-    ast.Pow: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-}
-_PAIRS = ("min max", "any all", "sum mean", "argmin argmax", "minimum maximum", "floor ceil", "zeros ones")
-SWAPS = {a: b for pair in map(str.split, _PAIRS) for a, b in (pair, pair[::-1])}
-#: Keywords that say how, not what: without them nothing a user sees would differ.
-_KEPT = {"strict", "encoding"}
 
 
 @dataclass(frozen=True)
@@ -135,66 +108,6 @@ class Mutant:
         return f"{place}: `{before}` → `{after}`"
 
 
-def changed_copies(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
-    """Give what to replace, the node or a part of it, and by what."""
-
-    def with_(**fields: object) -> ast.AST:
-        made = copy.copy(node)
-        for name, value in fields.items():
-            setattr(made, name, value)
-        return made
-
-    match node:
-        case ast.Compare(ops=[operator]):
-            yield from ((node, with_(ops=[other()])) for other in COMPARISONS[type(operator)])
-        case ast.BinOp() | ast.AugAssign() if type(node.op) in OPERATORS:
-            yield node, with_(op=OPERATORS[type(node.op)]())
-        case ast.BoolOp():
-            yield node, with_(op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
-        case ast.UnaryOp(op=ast.Not() | ast.USub()):
-            yield node, node.operand
-        case ast.Constant(value=bool()):
-            yield node, ast.Constant(not node.value)
-        case ast.Constant(value=int()):
-            yield from ((node, ast.Constant(node.value + step)) for step in (1, -1))
-        case ast.Constant(value=float()):
-            yield from ((node, ast.Constant(value)) for value in {2 * node.value or 1.0, node.value / 2 or -1.0})
-        case ast.Return(value=ast.expr()) if not (isinstance(node.value, ast.Constant) and node.value.value is None):
-            yield node, with_(value=ast.Constant(None))
-        case ast.Raise() | ast.Continue() | ast.Break() | ast.Expr(value=ast.Call()):
-            yield node, ast.Pass()
-        case ast.Call():
-            yield from ((node, call) for call in _changed_calls(node, with_))
-    if isinstance(node, ast.If | ast.IfExp | ast.While) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
-        yield node.test, ast.UnaryOp(ast.Not(), node.test)
-
-
-def _changed_calls(node: ast.Call, with_) -> Iterator[ast.AST]:
-    for place, keyword in enumerate(node.keywords):
-        if keyword.arg and keyword.arg not in _KEPT:
-            yield with_(keywords=node.keywords[:place] + node.keywords[place + 1 :])
-    match node.func:
-        case ast.Name(id="sorted"):
-            yield with_(keywords=[*node.keywords, ast.keyword("reverse", ast.Constant(True))])
-        case ast.Name(id="min" | "max" | "any" | "all"):
-            yield with_(func=ast.Name(SWAPS[node.func.id]))
-        case ast.Attribute(attr=name) if name in SWAPS:
-            swapped = copy.copy(node.func)
-            swapped.attr = SWAPS[name]
-            yield with_(func=swapped)
-
-
-def _nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk what a program does: no annotations, decorators, messages, or the texts of errors."""
-    yield node
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list") or isinstance(node, ast.Raise | ast.JoinedStr):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield from _nodes(child)
-
-
 def mutants_of(file: str, source: str) -> list[Mutant]:
     """List every change of one file that still compiles.
 
@@ -210,7 +123,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
     for line in lines:
         starts.append(starts[-1] + len(line))
     whole, found, seen = b"".join(lines), [], {}
-    for node in _nodes(ast.parse(source)):
+    for node in walk(ast.parse(source)):
         for old, new in changed_copies(node):
             begin = starts[old.lineno - 1] + old.col_offset
             end = starts[old.end_lineno - 1] + old.end_col_offset
@@ -375,14 +288,14 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 60) -> list[
     mutants, results, usual = list(mutants), [], {}
     with tempfile.TemporaryDirectory(prefix="brainseg-mutants-") as scratch:
         slots = [Slot(Path(scratch) / str(number)) for number in range(jobs)]
-        for tests in sorted({tests_of(mutant.file) for mutant in mutants}):
-            slots[0].start(tests)
+        for test in sorted({test for mutant in mutants for test in tests_of(mutant.file)}):
+            slots[0].start([test])
             while not (verdict := slots[0].finish(1800)):
                 select.select([slots[0].end], [], [], 1)
-            usual[tests] = time.monotonic() - slots[0].begun
-            print(f"{usual[tests]:5.0f} s for {' '.join(tests)}", flush=True)
+            usual[test] = time.monotonic() - slots[0].begun
+            print(f"{usual[test]:5.0f} s for {test}", flush=True)
             if verdict != "lived":
-                raise RuntimeError(f"{tests} fail as they are:\n{(slots[0].folder / 'log.txt').read_text()[-3000:]}")
+                raise RuntimeError(f"{test} fails as it is:\n{(slots[0].folder / 'log.txt').read_text()[-3000:]}")
         waiting, running = mutants[::-1], {}
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -391,7 +304,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 60) -> list[
                 slot.start(tests_of(running[slot].file), running[slot])
             select.select([slot.end for slot in running], [], [], 1)
             for slot, mutant in list(running.items()):
-                if verdict := slot.finish(spare + 3 * usual[tests_of(mutant.file)]):
+                if verdict := slot.finish(spare + 3 * sum(usual[test] for test in tests_of(mutant.file))):
                     results.append((running.pop(slot), verdict))
                     print(f"{verdict:9} {time.monotonic() - slot.begun:4.0f} s  {mutant}", flush=True)
     return results
