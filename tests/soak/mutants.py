@@ -13,6 +13,7 @@ import ast
 import hashlib
 import importlib
 import inspect
+import json
 import os
 import select
 import shutil
@@ -317,8 +318,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="beginning of the files' names below the package")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("-o", "--output", type=Path, help="JSON file for what became of each")
     options = parser.parse_args()
     results = run(sample(options.count, options.seed, options.only), jobs=options.jobs)
+    if options.output:
+        told = [{"mutant": str(mutant), "verdict": verdict} for mutant, verdict in results]
+        options.output.write_text(json.dumps(told, indent=2), encoding="utf-8")
     lived = [mutant for mutant, verdict in results if verdict == "lived"]
     print(f"\n{len(results) - len(lived)} of {len(results)} were noticed. Those that lived:", *lived, sep="\n")
 
