@@ -11,24 +11,6 @@ import whole
 
 #: Columns of history.csv and entries of run.json that time decides.
 TIMED = ("seconds", "images_per_second")
-SETTINGS = ("--architecture", "res_unet", "--filters", "4", "--depth", "1", "--size", "32", "--batch-size", "4")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A command that writes.
-
-    Args:
-        name: What the table of docs/reliability.md calls it.
-        arguments: Of the command line.
-        watch: Files that tell that it has begun to write.
-        kills: How often in a row it is killed before it may end.
-    """
-
-    name: str
-    arguments: tuple
-    watch: str = "*"
-    kills: int = 2
 
 
 @dataclass(frozen=True)
@@ -134,46 +116,6 @@ class Trials:
         folder = self._folder / f"trial-{time.monotonic_ns()}"
         folder.mkdir()
         return folder
-
-
-def tasks(world):
-    """Give the commands that are killed.
-
-    Args:
-        world: Folder with data/, data.h5, volume.nii.gz and a finished run/.
-    """
-    train = ("train", "--data", world / "data.h5", *SETTINGS, "--epochs", 4, "--dropout", 0.1, "--deterministic")
-    predict = ("predict", world / "data", world / "volume.nii.gz", "--model", world / "run", "--probabilities")
-    return [
-        Task("train", (*train, "-o", "run"), "*.keras", 4),
-        Task("train --ema", (*train, "--ema", 0.9, "-o", "run"), "*.keras", 4),
-        Task("pack", ("data", "pack", world / "data", "-o", "packed.h5"), kills=1),
-        Task("predict", (*predict, "-o", "out")),
-        Task("evaluate", ("evaluate", world / "run", "--data", world / "data.h5", "-o", "report")),
-        Task("export to onnx", ("export", world / "run", "-o", "run.onnx")),
-        Task("export to litert", ("export", world / "run", "--format", "litert", "-o", "run.tflite")),
-        Task("export to savedmodel", ("export", world / "run", "--format", "savedmodel", "-o", "saved")),
-    ]
-
-
-def make_world(folder):
-    """Make what the commands read: few and small."""
-    import nibabel
-    import numpy as np
-
-    from brainseg_keras.data.phantom import phantom_volume, write_phantom
-    from brainseg_keras.data.sources import open_source
-    from brainseg_keras.data.store import write_store
-
-    write_phantom(folder / "data", patients=6, slices=8, size=32, seed=3)
-    write_store(open_source(folder / "data"), folder / "data.h5")
-    images, _ = phantom_volume(0, 0, slices=8, size=32)
-    volume = np.moveaxis(images[..., 1], 0, -1).astype("float32")
-    nibabel.Nifti1Image(volume, np.diag([1, 1, 5, 1])).to_filename(folder / "volume.nii.gz")
-    run = ("train", "--data", folder / "data.h5", *SETTINGS, "--epochs", 1, "-o", "run")
-    answer = forks.brainseg(*run, cwd=folder)
-    assert answer.code == 0, answer.stderr
-    return folder
 
 
 def _next(task, folder):

@@ -3,8 +3,9 @@
 import random
 
 import pytest
-from kills import Trials, make_world, tasks
+from kills import Trials
 from reliability import record, scale
+from writers import make_world, tasks
 
 KILLS = {
     "train": 25,
