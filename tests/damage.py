@@ -22,12 +22,14 @@ class Damage:
         name: How.
         make: Does it, given the path.
         fatal: Whether no command that reads the file may go on as if nothing were wrong.
+        met_by: Which commands meet it, where not all that read the file.
     """
 
     file: str
     name: str
     make: Callable[[Path], None]
     fatal: bool = False
+    met_by: tuple = ()
 
     def __str__(self):
         return f"{self.file}: {self.name}"
@@ -139,15 +141,17 @@ def value_damages():
         (("colour",), "red"),
     ]
     tuned = [(("threshold",), 2), (("threshold",), "half"), (("smallest_component",), -1), (("flip",), "no")]
-    table = {"run/run.json": run, "run/config.yaml": config, "run/postprocess.json": tuned}
-    found = [
-        Damage(file, f"{'.'.join(keys)} is {value!r}", partial(_put, keys, value), True)
-        for file, rows in table.items()
-        for keys, value in rows
+    predicting = ("predict", "predict last", "evaluate", "tune", "export")
+    rows = [
+        ("run/run.json", run, predicting),
+        ("run/run.json", resumed, ("resume",)),
+        ("run/config.yaml", config, ("resume", "config")),
+        ("run/postprocess.json", tuned, ("predict", "evaluate", "export")),
     ]
-    return found, [
-        Damage("run/run.json", f"{'.'.join(keys)} is {value!r}, resumed", partial(_put, keys, value), True)
-        for keys, value in resumed
+    return [
+        Damage(file, f"{'.'.join(keys)} is {value!r}", partial(_put, keys, value), True, met_by)
+        for file, changes, met_by in rows
+        for keys, value in changes
     ]
 
 

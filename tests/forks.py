@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_FORKS = multiprocessing.get_context("forkserver")
+FORKS = multiprocessing.get_context("forkserver")
 # Modules alone: a TensorFlow that has run an operation does not survive a fork.
-_FORKS.set_forkserver_preload(
+FORKS.set_forkserver_preload(
     [
         "tensorflow",
         "tf2onnx",
@@ -62,7 +62,7 @@ def brainseg(*arguments, cwd, kill_after=None, watch=None, largest_file=None, ti
         timeout: Seconds after which it has hung.
     """
     with tempfile.TemporaryDirectory(prefix="brainseg-fork-") as words:
-        process = _FORKS.Process(target=_run, args=(list(map(str, arguments)), str(cwd), words, largest_file))
+        process = FORKS.Process(target=_run, args=(list(map(str, arguments)), str(cwd), words, largest_file))
         before = _state(cwd, watch)
         process.start()
         # The child says when it begins, so that a delay is not spent on the fork.

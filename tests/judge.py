@@ -46,8 +46,9 @@ READ_BY = {
 }
 #: Sentences that tell what to do begin so.
 _CURE = re.compile(
-    r"(^|[.:;,(] |\n)(or )?(Add|Ask|Check|Choose|Compare|Continue|Copy|Correct|Evaluate|Expected|Export|Free|Give|Keep|Leave|"
-    r"Make|Move|Pack|Put|Read|Remove|Rename|Repeat|Restore|Resume|Run|Save|Say|Set|Start|Take|Train|Try|Tune|Use|Write)\b",
+    r"(?:^|[.:;,(] |\n)(?:or )?(?:Add|Ask|Check|Choose|Compare|Continue|Copy|Correct|Evaluate|Expected|Export|Free|Give"
+    r"|Keep|Leave|Make|Move|Pack|Put|Read|Remove|Rename|Repeat|Restore|Resume|Run|Save|Say|Set|Start|Take|Train|Try|Tune"
+    r"|Use|Write)\b",
     re.IGNORECASE,
 )
 
