@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from odd_networks import ODD_NETWORKS, save_odd
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def table_damages(file):
 
 def network_damages(file):
     """Put another network into a .keras file, or spoil the parts of its archive."""
-    odd = {name: partial(_save, build) for name, build in _ODD_NETWORKS.items()}
+    odd = {name: partial(save_odd, build) for name, build in ODD_NETWORKS.items()}
     parts = {
         "no weights in it": partial(_rezip, {"model.weights.h5": None}),
         "no configuration in it": partial(_rezip, {"config.json": None}),
@@ -337,92 +338,3 @@ def _rename(old, new, path):
         text = archive.read("config.json").decode()
     assert old in text
     _rezip({"config.json": text.replace(old, new).encode()}, path)
-
-
-def _save(build, path):
-    import keras
-
-    path.unlink()
-    build(keras.layers, keras.Input, keras.Model).save(path)
-
-
-def _classifier(layers, entry, model):
-    image = entry((32, 32, 3))
-    return model(image, layers.Dense(2, "softmax")(layers.GlobalAveragePooling2D()(image)))
-
-
-def _two_inputs(layers, entry, model):
-    images = [entry((32, 32, 3)), entry((32, 32, 3))]
-    return model(images, layers.Conv2D(1, 1, activation="sigmoid")(layers.Add()(images)))
-
-
-def _two_outputs(layers, entry, model):
-    image = entry((32, 32, 3))
-    return model(image, [layers.Conv2D(1, 1, activation="sigmoid")(image) for _ in range(2)])
-
-
-def _one_dimensional(layers, entry, model):
-    signal = entry((32, 3))
-    return model(signal, layers.Conv1D(1, 1, activation="sigmoid")(signal))
-
-
-def _three_dimensional(layers, entry, model):
-    volume = entry((8, 32, 32, 3))
-    return model(volume, layers.Conv3D(1, 1, activation="sigmoid")(volume))
-
-
-def _no_channels(layers, entry, model):
-    image = entry((32, 32))
-    return model(image, layers.Dense(32, "sigmoid")(image))
-
-
-def _smaller_answer(layers, entry, model):
-    image = entry((32, 32, 3))
-    return model(image, layers.Conv2D(1, 2, 2, activation="sigmoid")(image))
-
-
-def _seven_channels(layers, entry, model):
-    image = entry((32, 32, 7))
-    return model(image, layers.Conv2D(1, 1, activation="sigmoid")(image))
-
-
-def _nine_classes(layers, entry, model):
-    image = entry((32, 32, 3))
-    return model(image, layers.Conv2D(9, 1, activation="softmax")(image))
-
-
-def _not_square(layers, entry, model):
-    image = entry((32, 64, 3))
-    return model(image, layers.Conv2D(1, 1, activation="sigmoid")(image))
-
-
-def _open_channels(layers, entry, model):
-    image = entry((32, 32, None))
-    return model(image, layers.Lambda(lambda x: x[..., :1])(image))
-
-
-def _nan_weights(layers, entry, model):
-    image = entry((32, 32, 3))
-    return model(image, layers.Conv2D(1, 1, activation="sigmoid", bias_initializer=_nan())(image))
-
-
-def _nan():
-    import keras
-
-    return keras.initializers.Constant(float("nan"))
-
-
-_ODD_NETWORKS = {
-    "a classifier": _classifier,
-    "two inputs": _two_inputs,
-    "two outputs": _two_outputs,
-    "one dimension": _one_dimensional,
-    "three dimensions": _three_dimensional,
-    "an input without channels": _no_channels,
-    "an answer of half the size": _smaller_answer,
-    "seven channels": _seven_channels,
-    "nine classes": _nine_classes,
-    "an input that is not square": _not_square,
-    "an open number of channels, by code": _open_channels,
-    "weights that are nan": _nan_weights,
-}

@@ -9,7 +9,7 @@ import forks
 import whole
 
 #: What a message says of a disk that is full, or of a file that may not grow.
-FULL = ("No space left on device", "File too large", "disk", "room")
+FULL = ("No space left on device", "File too large", "disk", "room", "free")
 
 
 @contextlib.contextmanager
@@ -69,6 +69,8 @@ def judge(task, answer, folder):
         faults.append(f"traceback: {said[-1500:]}")
     elif answer.code and not any(word in said for word in FULL):
         faults.append(f"does not say that the disk is full: {said[-1500:]}")
+    elif answer.code and task.output not in said:
+        faults.append(f"does not say what could not be written: {said[-1500:]}")
     try:
         whole.contents(folder)
     except Exception as error:  # whatever a reader says of a file that is not whole

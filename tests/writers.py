@@ -25,6 +25,13 @@ class Task:
     kills: int = 2
     needs: tuple = ()
 
+    @property
+    def output(self):
+        """Where it writes to."""
+        if "-o" in self.arguments:
+            return self.arguments[self.arguments.index("-o") + 1]
+        return "run" if self.needs else "made"
+
 
 def tasks(world):
     """Give the commands.
