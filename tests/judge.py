@@ -128,7 +128,9 @@ def _judge_refusal(damage, command, code, said, before, after):
     if command == "check" and "severity" in said:
         # A table of findings: what was checked is its title, and the cure a matter of each.
         return None
-    if Path(damage.file).name not in " ".join(said.split()):
+    # Two tables that do not fit each other: which of them is to blame nobody can say.
+    named = "run and other.csv" if command == "compare" and "run and other.csv" in said else Path(damage.file).name
+    if named not in " ".join(said.split()):
         return f"does not name the file: {said}"
     return None if _CURE.search(said) else f"tells no cure: {said}"
 
