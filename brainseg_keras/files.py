@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and folders that one process at a time writes to."""
 
 import contextlib
+import gzip
 import json
 import os
 import platform
@@ -15,11 +16,15 @@ from brainseg_keras.errors import InputError
 
 #: Endings of two parts: a writer looks at the whole of them.
 _DOUBLE_ENDINGS = (".nii.gz", ".weights.h5")
+#: What the pictures, volumes and pages that this package writes say of their maker.
+MAKER = "brainseg_keras"
+#: Bytes at each end of a file in which its mark is looked for.
+_ENDS = 65536
 _SCRATCH = ".brainseg-"
 _LOCK, _OWNER = ".lock", ".lock.owner"
 
 
-def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], Any], *, mark: str | None = None) -> None:
     """Write a file or a folder beside its place and move it there, so that a crash leaves the old one or the new one.
 
     What a process that was killed leaves behind is hidden, and `remove_leftovers` takes it away.
@@ -27,6 +32,12 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
     Args:
         path: Where it shall be; missing folders above it are made. A folder takes only the place of an empty one.
         write: Called with the path to write to, which has the same ending and is used by no other process.
+        mark: Text near the beginning or the end of what this package writes there: a file without it is somebody
+            else's, and is not replaced. None replaces whatever there is.
+
+    Raises:
+        InputError: A file without the mark is there.
+        OSError: It could not be written; the error names `path`, and nothing is left behind.
 
     Example:
         >>> import tempfile
@@ -36,6 +47,8 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
         ['words.txt']
     """
     path = Path(path)
+    if mark is not None:
+        check_replaceable(path, mark)
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = next((ending for ending in _DOUBLE_ENDINGS if path.name.lower().endswith(ending)), path.suffix)
     # Short whatever the file is called: a name may be as long as the file system allows.
@@ -46,28 +59,70 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
             if part.is_file():
                 _flush(part)
         scratch.replace(path)
+    except OSError as error:
+        if error.errno is None or (error.filename and not str(error.filename).startswith(str(scratch))):
+            raise
+        # What is full or may not be written is where the caller's file was to be, whatever it was called until then.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         _remove(scratch)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def check_replaceable(path: str | Path, mark: str) -> None:
+    """Refuse to replace a file that this package did not make.
+
+    Args:
+        path: Where one shall be written; there may be nothing yet.
+        mark: Text near the beginning or the end of each file of this kind that this package writes.
+
+    Raises:
+        InputError: A file without the mark is there, or a folder.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "notes.csv"
+        >>> _ = file.write_text("mine")
+        >>> check_replaceable(file, "patient,slice")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: ...
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    found = b""
+    if path.is_file():
+        with (
+            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file,
+            contextlib.suppress(OSError, EOFError),
+        ):
+            found = file.read(_ENDS)
+            if path.suffix != ".gz":
+                file.seek(max(0, path.stat().st_size - _ENDS))
+                found += file.read(_ENDS)
+    if mark.encode() not in found:
+        raise InputError(f"{path} is there, and brainseg did not make it. Give another -o, or move it away.")
+
+
+def write_text(path: str | Path, text: str, *, mark: str | None = None) -> None:
     """Write a text in UTF-8, whole or not at all.
 
     Args:
         path: Where the file shall be.
         text: Its content.
+        mark: See `write_whole`.
     """
-    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda scratch: scratch.write_text(text, encoding="utf-8"), mark=mark)
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def write_json(path: str | Path, content: Any, *, mark: str | None = None) -> None:
     """Write JSON, whole or not at all.
 
     Args:
         path: Where the file shall be.
         content: What `json` can write.
+        mark: See `write_whole`.
     """
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n", mark=mark)
 
 
 def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:

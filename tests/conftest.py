@@ -47,6 +47,36 @@ def own_phantom(phantom, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Five small patients, packed; read it, do not write to it."""
+    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.sources import open_source
+    from brainseg_keras.data.store import write_store
+
+    folder = tmp_path_factory.mktemp("training")
+    write_phantom(folder, patients=5, slices=8, size=64, seed=1)
+    return write_store(open_source(folder), folder / "phantom.h5")
+
+
+@pytest.fixture(scope="session")
+def finished(store, tmp_path_factory):
+    """A run of two epochs; read it, do not write to it."""
+    from runs import tiny
+
+    from brainseg_keras.training import train
+
+    return train(tiny(store), output=tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def own_run(finished, tmp_path):
+    """A copy of that run that a test may damage."""
+    from brainseg_keras.training import RunFolder
+
+    return RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
 def lgg():
     """The real data: BRAINSEG_LGG names the folder that holds kaggle_3m."""
     folder = os.environ.get("BRAINSEG_LGG")

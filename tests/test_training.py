@@ -14,45 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from runs import tiny
 
-from brainseg_keras.data.phantom import write_phantom
-from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.store import StoredVolumes, write_store
+from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.training import TrainingConfig, resume, train
 from brainseg_keras.training.callbacks import Progression, WarmupCosine
 from brainseg_keras.training.precision import choose_precision, dtype_policy
 
 CLI = [sys.executable, "-c", "from brainseg_keras.cli import main; main()"]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("training")
-    write_phantom(folder, patients=5, slices=8, size=64, seed=1)
-    return write_store(open_source(folder), folder / "phantom.h5")
-
-
-def tiny(store, **changes):
-    settings = {
-        "data": str(store),
-        "architecture": "res_unet",
-        "filters": 4,
-        "depth": 2,
-        "size": 32,
-        "batch_size": 4,
-        "epochs": 2,
-        "precision": "float32",
-        "deterministic": True,
-        "dropout": 0.1,
-        "ema": 0.9,
-    }
-    return TrainingConfig(**settings | changes)
-
-
-@pytest.fixture(scope="module")
-def finished(store, tmp_path_factory):
-    return train(tiny(store), output=tmp_path_factory.mktemp("finished") / "run")
 
 
 def test_run_folder_holds_what_a_model_forgets(finished, store):

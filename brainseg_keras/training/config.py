@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_text
 
 TARGETS = ("tumour", "classes", "regions")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -178,4 +179,4 @@ class TrainingConfig:
             yaml.safe_dump({name: value}, default_flow_style=False).strip() + f"  # {texts[name]}"
             for name, value in dataclasses.asdict(self).items()
         ]
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(path, "\n".join(lines) + "\n")

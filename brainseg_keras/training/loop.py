@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from brainseg_keras.data.augmentation import Augmentation
@@ -17,12 +16,14 @@ from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.targets import Target
 from brainseg_keras.data.volumes import VolumeSource, select_patients
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, reading
+from brainseg_keras.files import hold_folder, remove_leftovers
 from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
 from brainseg_keras.training.callbacks import ProgressBar, Progression, RunKeeper, StopGuard, WarmupCosine
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.continuation import read_best, read_history, read_last, read_progress
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.precision import choose_precision, dtype_policy
 from brainseg_keras.training.profiler import Profiler
@@ -50,7 +51,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         The run folder.
 
     Raises:
-        InputError: Bad settings or data; nothing is written then.
+        InputError: Bad settings or data, or a folder that another process trains into; nothing is written then.
         TrainingError: The loss became no number.
 
     Example:
@@ -74,7 +75,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     precision = choose_precision(config.precision, separable=config.separable)
     with dtype_policy(precision):
         model = build_model(config.architecture, **arguments, weights=config.init)
-    loss = get_loss(config.loss, include_background=not target.exclusive)
+    _compile(model, config)
     batches, validator = _load(config, source, preprocessing)
     info = describe_run(
         config,
@@ -89,15 +90,16 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         preprocessing=dataclasses.asdict(preprocessing),
         patients=source.table.groupby("split").patient.nunique().to_dict(),
     )
-    run.path.mkdir(parents=True, exist_ok=True)
-    config.to_yaml(run.config)
-    run.write_info(info)
-    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
-    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
-    _announce(console, run, info, batches)
-    _fit(run, info, config, model, batches, validator, progression, console, [])
+    with hold_folder(run.path):
+        # Another process may have begun in this folder while the data were read.
+        run.check_new()
+        remove_leftovers(run.path, age=0)
+        config.to_yaml(run.config)
+        run.write_info(info)
+        _announce(console, run, info, batches)
+        _fit(run, info, config, model, batches, validator, progression, console, [])
     return run
 
 
@@ -115,7 +117,8 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
         The run folder.
 
     Raises:
-        InputError: No run there, nothing left to do, or a setting that cannot change any more.
+        InputError: No run there, nothing left to do, a setting that cannot change any more, a damaged file (but where
+            last.keras is damaged, the run goes on from best.keras and says so), or a run that another process trains.
         TrainingError: The loss became no number.
 
     Example:
@@ -123,43 +126,63 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
         Traceback (most recent call last):
         brainseg_keras.errors.InputError: ...
     """
-    console = console or Console(stderr=True)
     run = RunFolder(path)
+    run.read_info()
+    with hold_folder(run.path):
+        remove_leftovers(run.path, age=0)
+        _resume(run, overrides or {}, console or Console(stderr=True))
+    return run
+
+
+def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None:
     info = run.read_info()
+    config = _changed(run, overrides)
+    progress = read_progress(run, info)
+    progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress.seconds)
+    _seed(config)
+    source, preprocessing = _open(config)
+    if describe_run(config, source.table)["manifest_sha256"] != info.get("manifest_sha256"):
+        raise InputError(f"The data at {config.data} are not those of {run.path}: other slices or another split.")
+    batches, validator = _load(config, source, preprocessing)
+    progression.steps_per_epoch = batches.steps_per_epoch
+    progression.total_steps = config.epochs * batches.steps_per_epoch
+    model = read_last(run, info)
+    if model is None:
+        model, epoch = read_best(run, info)
+        _compile(model, config)
+        progression.step = epoch * batches.steps_per_epoch
+    else:
+        # A kill between the two files leaves run.json one epoch behind: the optimizer's own count mends that.
+        progression.step = progress.step + int(model.optimizer.iterations) - progress.iterations
+    with reading(run.info, f"Restore it, or start a new run from its weights: --init {run.best}"):
+        restore_random_states(model, progress.random_states, progression.step / progress.step)
+    if progression.step >= progression.total_steps or progression.out_of_time:
+        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
+    history = read_history(run, progression.step // batches.steps_per_epoch)
+    config.to_yaml(run.config)
+    info["config"] = dataclasses.asdict(config)
+    _announce(console, run, info, batches)
+    _fit(run, info, config, model, batches, validator, progression, console, history)
+
+
+def _changed(run: RunFolder, overrides: dict[str, Any]) -> TrainingConfig:
+    """Read a run's settings, with the new values of those that may change."""
     config = TrainingConfig.from_yaml(run.config)
-    changed = {key: value for key, value in (overrides or {}).items() if value != getattr(config, key)}
+    changed = {key: value for key, value in overrides.items() if value != getattr(config, key)}
     fixed = sorted(changed.keys() - set(RESUMABLE))
     if fixed:
         raise InputError(
             f"A resumed run keeps its {', '.join(fixed)}. It may change {', '.join(RESUMABLE)}; for the rest start a "
             f"new run with --init {run.best}."
         )
-    config = dataclasses.replace(config, **changed)
-    progress = info.get("progress")
-    if not progress or not run.last.is_file():
-        raise InputError(f"{run.path} was stopped before its first epoch was kept. Remove it and start again.")
-    progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress["seconds"])
-    _seed(config)
-    source, preprocessing = _open(config)
-    same = describe_run(config, source.table)["manifest_sha256"] == info["manifest_sha256"]
-    if not same:
-        raise InputError(f"The data at {config.data} are not those of {run.path}: other slices or another split.")
-    model = keras.saving.load_model(run.last)
-    batches, validator = _load(config, source, preprocessing)
-    progression.steps_per_epoch = batches.steps_per_epoch
-    progression.total_steps = config.epochs * batches.steps_per_epoch
-    # A kill between the two files leaves run.json one epoch behind: the optimizer's own count mends that.
-    progression.step = progress["step"] + int(model.optimizer.iterations) - progress["iterations"]
-    restore_random_states(model, progress["random_states"], progression.step / progress["step"])
-    if progression.step >= progression.total_steps or progression.out_of_time:
-        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
-    config.to_yaml(run.config)
-    info["config"] = dataclasses.asdict(config)
-    history = pd.read_csv(run.history).to_dict("records") if run.history.is_file() else []
-    done = progression.step / batches.steps_per_epoch
-    _announce(console, run, info, batches)
-    _fit(run, info, config, model, batches, validator, progression, console, [r for r in history if r["epoch"] <= done])
-    return run
+    return dataclasses.replace(config, **changed)
+
+
+def _compile(model: keras.Model, config: TrainingConfig) -> None:
+    target = Target(config.target)
+    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
+    loss = get_loss(config.loss, include_background=not target.exclusive)
+    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
 
 
 def _fit(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -16,7 +15,8 @@ import pandas as pd
 
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import write_whole
+from brainseg_keras.files import write_json, write_whole
+from brainseg_keras.inference.information import read_information
 from brainseg_keras.training.config import TrainingConfig
 
 
@@ -61,16 +61,13 @@ class RunFolder:
         Raises:
             InputError: There is no run here, or nothing to continue from.
         """
-        try:
-            return json.loads(self.info.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.path} holds no run (run.json: {error}). Give the folder of `brainseg train`."
-            ) from error
+        if not self.info.is_file():
+            raise InputError(f"{self.path} holds no run (no run.json in it). Give the folder of `brainseg train`.")
+        return read_information(self.info)
 
     def write_info(self, info: dict[str, Any]) -> None:
         """Write run.json."""
-        write_whole(self.info, lambda path: path.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8"))
+        write_json(self.info, info)
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Save a model."""
