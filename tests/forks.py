@@ -1,31 +1,30 @@
-"""The command line in a process forked from one that has its imports done: a run costs its own seconds alone."""
+"""The command line in a forked process that is killed at some moment, or may write no more than so much."""
 
-import multiprocessing
 import os
 import resource
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-FORKS = multiprocessing.get_context("forkserver")
-# Modules alone: a TensorFlow that has run an operation does not survive a fork.
+from commands import FORKS, run_forked
+
+# What `commands` loads, and what the other commands need besides.
 FORKS.set_forkserver_preload(
     [
-        "tensorflow",
-        "tf2onnx",
-        "onnxruntime",
-        "ai_edge_litert.interpreter",
-        "nibabel",
-        "sklearn.metrics",
+        "commands",
         "brainseg_keras.cli",
         "brainseg_keras.export",
-        "brainseg_keras.inference.predict",
         "brainseg_keras.models.diagram",
         "brainseg_keras.reports.evaluate",
         "brainseg_keras.reports.tune",
         "brainseg_keras.training.loop",
+        "ai_edge_litert.interpreter",
+        "nibabel",
+        "onnxruntime",
+        "sklearn.metrics",
+        "tensorflow",
+        "tf2onnx",
     ]
 )
 _STEP = 0.002
@@ -62,36 +61,32 @@ def brainseg(*arguments, cwd, kill_after=None, watch=None, largest_file=None, ti
         timeout: Seconds after which it has hung.
     """
     with tempfile.TemporaryDirectory(prefix="brainseg-fork-") as words:
-        process = FORKS.Process(target=_run, args=(list(map(str, arguments)), str(cwd), words, largest_file))
+        begun, *streams = (Path(words) / name for name in ("begun", "out", "err"))
+        process = FORKS.Process(
+            target=_run, args=(begun, largest_file, list(map(str, arguments)), cwd, streams, dict(os.environ))
+        )
         before = _state(cwd, watch)
         process.start()
         # The child says when it begins, so that a delay is not spent on the fork.
-        while not (Path(words) / "begun").exists() and process.exitcode is None:
+        while not begun.exists() and process.exitcode is None:
             time.sleep(_STEP)
-        begun = time.monotonic()
+        start = time.monotonic()
         while watch and process.exitcode is None and _state(cwd, watch) == before:
             time.sleep(_STEP)
-        first_write = time.monotonic() - begun
+        first_write = time.monotonic() - start
         process.join(timeout if kill_after is None else kill_after)
         if process.exitcode is None:
             process.kill()
             process.join()
-            assert kill_after is not None, f"{arguments} hung. It said: {_said(words, 'stderr')}"
-        seconds = time.monotonic() - begun
-        return Answer(process.exitcode, _said(words, "stdout"), _said(words, "stderr"), seconds, first_write)
+            assert kill_after is not None, f"{arguments} hung. It said: {_said(streams[1])}"
+        return Answer(process.exitcode, *map(_said, streams), time.monotonic() - start, first_write)
 
 
-def _run(arguments, cwd, words, largest_file):
-    from brainseg_keras.cli import main
-
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(Path(words) / name, os.O_WRONLY | os.O_CREAT), number)
-    os.chdir(cwd)
+def _run(begun, largest_file, *command):
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    sys.argv = ["brainseg", *arguments]
-    (Path(words) / "begun").touch()
-    main()
+    begun.touch()
+    run_forked(*command)
 
 
 def _state(folder, pattern):
@@ -105,6 +100,5 @@ def _state(folder, pattern):
     return found
 
 
-def _said(words, name):
-    file = Path(words) / name
-    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+def _said(stream):
+    return stream.read_text(encoding="utf-8", errors="replace") if stream.exists() else ""

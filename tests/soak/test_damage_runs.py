@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-import forks
 import pytest
+from commands import FORKS
 from damage import (
     byte_damages,
     key_damages,
@@ -33,7 +33,7 @@ MEMORY = 16 << 30
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("damaged") / "world"
     folder.mkdir()
-    maker = forks.FORKS.Process(target=make_world, args=(folder,), kwargs={"exports": True})
+    maker = FORKS.Process(target=make_world, args=(folder,), kwargs={"exports": True})
     maker.start()
     maker.join()
     assert maker.exitcode == 0
@@ -111,7 +111,7 @@ class Worker:
 
     def _start(self, first):
         arguments = (self._world, self._folder, self._log, self._count, range(first, self._count, self._step))
-        self._process = forks.FORKS.Process(target=_work, args=arguments)
+        self._process = FORKS.Process(target=_work, args=arguments)
         self._process.start()
         os.utime(self._log)
 
