@@ -14,9 +14,9 @@ import pytest
 
 from brainseg_keras.cli import run
 
-_FORKS = multiprocessing.get_context("forkserver")
+FORKS = multiprocessing.get_context("forkserver")
 # Loaded once, in the server: none of them starts TensorFlow's threads, which a fork would lose.
-_FORKS.set_forkserver_preload(
+FORKS.set_forkserver_preload(
     ["brainseg_keras.cli", "brainseg_keras.export", "brainseg_keras.reports.evaluate", __name__]
 )
 
@@ -25,7 +25,7 @@ def brainseg(*arguments, cwd, timeout=300):
     """Run a command; gives exit code, standard output and standard error, as `subprocess.run` does."""
     with TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("out", "err")]
-        process = _FORKS.Process(target=_run, args=(list(map(str, arguments)), cwd, streams, dict(os.environ)))
+        process = FORKS.Process(target=run_forked, args=(list(map(str, arguments)), cwd, streams, dict(os.environ)))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -42,7 +42,8 @@ def fresh_brainseg(*arguments, cwd, timeout=300):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
 
 
-def _run(arguments, cwd, streams, environment):
+def run_forked(arguments, cwd, streams, environment):
+    """Be the command line, in a child of the fork server; does not return."""
     for descriptor, stream in zip((1, 2), streams, strict=True):
         opened = os.open(stream, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, descriptor)

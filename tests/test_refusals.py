@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from bad_files import BAD, encapsulated_postscript
 from commands import brainseg, fresh_brainseg
-from damage import BAD, encapsulated_postscript
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
 
