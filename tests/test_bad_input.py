@@ -1,9 +1,8 @@
 """What a user may hand in by mistake: one message that names it and the cure, exit code 2, nothing half-written."""
 
 import shutil
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,8 +11,6 @@ from typer.testing import CliRunner
 from brainseg_keras.cli import app
 from brainseg_keras.data.manifest import read_manifest, write_manifest
 from brainseg_keras.errors import InputError
-
-CLI = [sys.executable, "-c", "from brainseg_keras.cli import main; main()"]
 
 
 def first_patient(root):
@@ -128,8 +125,7 @@ FAULTS = [
 def brainseg(*arguments, cwd, timeout=120):
     """Run the command line in a process of its own and hold what holds for every refusal."""
     before = snapshot(cwd)
-    command = [*CLI, *map(str, arguments)]
-    answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
+    answer = commands.brainseg(*arguments, cwd=cwd, timeout=timeout)
     assert answer.returncode == 2, answer.stderr
     assert "Traceback" not in answer.stderr
     assert answer.stdout == ""

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from commands import brainseg
 from runs import tiny
 
 from brainseg_keras.data.store import StoredVolumes
@@ -227,7 +228,7 @@ def test_size_that_does_not_halve_evenly_is_refused_before_anything_is_written(s
 
 
 def test_flags_yaml_and_fields_say_the_same(tmp_path):
-    help_text = subprocess.run([*CLI, "train", "--help"], capture_output=True, text=True, check=True).stdout
+    help_text = brainseg("train", "--help", cwd=tmp_path).stdout
     for field in dataclasses.fields(TrainingConfig):
         assert f"--{field.name.replace('_', '-')}" in help_text
         assert field.metadata["help"]
@@ -249,7 +250,7 @@ def test_flags_win_over_yaml(store, tmp_path):
         "-o",
         str(tmp_path / "run"),
     ]
-    answer = subprocess.run([*CLI, *flags], capture_output=True, text=True, check=False)
+    answer = brainseg(*flags, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["config"]["batch_size"] == 6
     assert "Dice per patient" in answer.stderr
