@@ -18,6 +18,16 @@ def rows(*triples):
     return pd.DataFrame([common | sums | {"patient": p, "slice": n, "split": s} for p, n, s in triples])
 
 
+def test_somebody_elses_table_is_not_replaced(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient,age\nA,40\n")
+    with pytest.raises(InputError, match=r"patients\.csv is there, and brainseg did not make it"):
+        write_manifest(rows(("A", 1, "train")), tmp_path / "patients.csv")
+    assert (tmp_path / "patients.csv").read_text() == "patient,age\nA,40\n"
+    for name in ("first", "second"):
+        write_manifest(rows((name, 1, "train")), tmp_path / "manifest.csv")
+    assert read_manifest(tmp_path / "manifest.csv").patient.tolist() == ["second"]
+
+
 def test_round_trip(phantom, tmp_path):
     table, _ = assign_splits(read_lgg(phantom, checksums=True)[0])
     write_manifest(table, tmp_path / "new" / "manifest.csv")

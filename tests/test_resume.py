@@ -147,6 +147,15 @@ def test_two_trainings_do_not_share_a_folder(store, own_run, tmp_path):
         resume(own_run.path, overrides=MORE)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "best.keras", "curves.png"])
+def test_somebody_elses_files_are_not_replaced(store, name, tmp_path):
+    (tmp_path / name).write_text("epochs: 3")
+    with pytest.raises(InputError, match=rf"{name} is there, and .*Give another -o, or move it away"):
+        train(tiny(store, epochs=1), output=tmp_path)
+    assert (tmp_path / name).read_text() == "epochs: 3"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_what_a_kill_left_is_removed(own_run):
     left = own_run.path / ".brainseg-1-abcdef01.keras"
     left.write_bytes(b"half a model")

@@ -151,13 +151,16 @@ def check(
 
     from brainseg_keras.cli.progress import plain_console, progress_bar
     from brainseg_keras.data.checks import check_data
-    from brainseg_keras.files import write_json, write_whole
+    from brainseg_keras.files import MAKER, check_replaceable, write_json, write_whole
     from brainseg_keras.reports.data_page import write_data_page
 
+    if output is not None:
+        for name, mark in (("findings.json", '"findings"'), ("findings.html", MAKER)):
+            check_replaceable(Path(output) / name, mark)
     found = check_data(path, root=root, seed=seed, progress=lambda names: progress_bar(names, "checking"), **layout)
     plain = [{"check": f.check, "severity": f.severity, "text": f.text, "patients": list(f.patients)} for f in found]
     if output is not None:
-        write_json(Path(output) / "findings.json", plain)
+        write_json(Path(output) / "findings.json", {"findings": plain})
         write_whole(Path(output) / "findings.html", lambda file: write_data_page(found, path, file))
     if as_json:
         typer.echo(json.dumps({"findings": plain}))

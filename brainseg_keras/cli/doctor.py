@@ -115,7 +115,9 @@ def _show(found: dict[str, Any]) -> None:
         typer.echo(f"backend {found['backend']} on {devices}, {found['cores']} cores, --precision auto is", nl=False)
         typer.echo(f" {found['precision']}")
         if found["onednn"] is not None:
-            state = "on" if found["onednn"] else "off: unset TF_ENABLE_ONEDNN_OPTS, networks train up to 2.5 times as fast"
+            state = (
+                "on" if found["onednn"] else "off: unset TF_ENABLE_ONEDNN_OPTS, networks train up to 2.5 times as fast"
+            )
             typer.echo(f"oneDNN {state}")
     typer.echo(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for name, cure in found["missing"].items():

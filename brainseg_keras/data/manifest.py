@@ -152,4 +152,4 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
         'dataset,patient,slice,image,mask,split,tumour_pixels,image_sha256,mask_sha256'
     """
     ordered = table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
-    write_whole(path, lambda scratch: ordered.to_csv(scratch, index=False, lineterminator="\n"))
+    write_whole(path, lambda scratch: ordered.to_csv(scratch, index=False, lineterminator="\n"), mark=",".join(COLUMNS))

@@ -208,11 +208,14 @@ class TrainingConfig:
         """Write the configuration with each field's meaning beside it.
 
         Args:
-            path: The file to write.
+            path: The file to write; one that is there is replaced if it was written here.
+
+        Raises:
+            InputError: Another one is there.
         """
         texts = self.help()
         lines = [
             yaml.safe_dump({name: value}, default_flow_style=False, width=math.inf).strip() + f"  # {texts[name]}"
             for name, value in dataclasses.asdict(self).items()
         ]
-        write_text(path, "\n".join(lines) + "\n")
+        write_text(path, "\n".join(lines) + "\n", mark=texts["data"])

@@ -15,7 +15,7 @@ import pandas as pd
 
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import check_output, expand, write_json, write_whole
+from brainseg_keras.files import check_output, check_replaceable, expand, write_json, write_whole
 from brainseg_keras.inference.information import read_information
 from brainseg_keras.training.config import TrainingConfig
 
@@ -42,10 +42,10 @@ class RunFolder:
         self.curves = self.path / "curves.png"
 
     def check_new(self) -> None:
-        """Refuse a folder that holds a run, or that cannot be written.
+        """Refuse a folder that holds a run or somebody else's files of the same names, or that cannot be written.
 
         Raises:
-            InputError: There is a run in it already, or no folder can be there.
+            InputError: There is such a file in it already, or no folder can be there.
         """
         check_output(self.path, "folder")
         try:
@@ -59,6 +59,10 @@ class RunFolder:
             raise InputError(
                 f"{self.path} holds a run already. Continue it with --resume {self.path}, or give another -o."
             )
+        for file in (self.history, self.best, self.curves):
+            if file.exists():
+                raise InputError(f"{file} is there, and is no run's. Give another -o, or move it away.")
+        check_replaceable(self.config, TrainingConfig.help()["data"])
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json.
