@@ -14,7 +14,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_port(port, process, seconds=90):
+def wait_for_port(port, process, seconds=180):
     for _ in range(4 * seconds):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -42,6 +42,8 @@ def start_page(temporary, *models, max_upload=200):
     place = temporary / "working" / "folder" / "of" / "the" / "server"
     place.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(place)}
+    # Else the fonts of the machine are listed anew, for seconds.
+    environment.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
     with (temporary / f"server-{port}.log").open("w") as log:
         process = subprocess.Popen(list(command), cwd=place, env=environment, stdout=log, stderr=log)
     wait_for_port(port, process)
