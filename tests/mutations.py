@@ -219,6 +219,7 @@ def _dicom_elements(content):
         if place + head > len(content):
             return
         length = struct.unpack_from("<I" if long else "<H", content, place + (8 if long else 6))[0]
+        length = min(length, len(content) - place - head)
         yield place, place + head, length
         place += head + length
 

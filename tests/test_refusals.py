@@ -161,12 +161,15 @@ def test_a_picture_that_predict_did_not_make_is_not_replaced(predictor, tmp_path
     Image.fromarray(np.full(GRAY.shape, 255, np.uint8)).save(tmp_path / "a_mask.png")
     nifti_file(tmp_path / "c.nii.gz", "RAS")
     nifti_file(tmp_path / "c_mask.nii.gz", "RAS")
+    PICTURES["gray.png"](tmp_path / "d.png")
+    (tmp_path / "d_overlay.png").mkdir()
     before = {name: (tmp_path / name).read_bytes() for name in ("a_mask.png", "c_mask.nii.gz")}
     for _ in range(2):
         done = predict([tmp_path], tmp_path, predictor=predictor)
         assert {name: (tmp_path / name).read_bytes() for name in before} == before
         assert [row.file for row in done.summary.itertuples()] == [str(tmp_path / "b.png")]
-        assert sorted(done.failures) == [str(tmp_path / "a.png"), str(tmp_path / "c.nii.gz")]
+        assert sorted(done.failures) == [str(tmp_path / name) for name in ("a.png", "c.nii.gz", "d.png")]
+        assert not (tmp_path / "d_mask.png").exists()
         assert "brainseg did not make it" in done.failures[str(tmp_path / "a.png")]
 
 

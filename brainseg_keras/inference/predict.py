@@ -141,16 +141,18 @@ class _Job:
 
     def _check_names(self, scan: Scan) -> dict[str, str]:
         """Find the files under whose names nothing can be written, before the network runs."""
-        mask = "_mask" + _ending(scan)
-        endings = [mask, *["_overlay.png"] * self._overlays, *["_probability_0" + _ending(scan)] * self._probabilities]
-        endings += ["_attention.png", "_dec0_att" + _ending(scan)] * self._attention
-        longest, faults = max(map(len, endings)), {}
+        maps, faults = _ending(scan), {}
+        endings = ["_mask" + maps, *["_overlay.png"] * self._overlays]
+        endings += [f"_probability{maps}", f"_probability_0{maps}"] * self._probabilities
+        endings += ["_attention.png", f"_dec0_att{maps}", f"_grad_cam{maps}"] * self._attention
+        longest = max(map(len, endings))
         for file, output in zip(scan.files, scan.outputs, strict=False):
             if len(os.fsencode(output.name)) + longest > _LONGEST_NAME:
                 faults[str(file)] = f"{file}: the names of its results would have more than 255 bytes. Rename it."
                 continue
             try:
-                check_replaceable(self._folder / output.with_name(output.name + mask), MAKER)
+                for ending in endings:
+                    check_replaceable(self._folder / output.with_name(output.name + ending), MAKER)
             except InputError as error:
                 faults[str(file)] = f"{file}: {error}"
         return faults

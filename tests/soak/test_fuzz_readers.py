@@ -1,12 +1,8 @@
 """Ten thousand damaged files over every reader: each is read or refused by name, within limits of time and memory."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fuzz import MEMORY, SECONDS, TARGETS, Worker, make_corpus
 from reliability import record, scale
 
