@@ -64,7 +64,7 @@ def main() -> None:
         assert report["patients"]["dice"]["n"] == 1
         done("predict data --model run -o masks", folder)
         with (folder / "masks" / "summary.csv").open(encoding="utf-8") as lines:
-            assert len(list(csv.DictReader(lines))) == 5
+            assert len(list(csv.DictReader(lines))) == 30
         done("export run --format savedmodel -o saved", folder)
         missing = json.loads(done("doctor --json", folder))["missing"]
         assert {"nibabel", "pydicom", "tf2onnx", "onnxruntime", "ai-edge-litert", "gradio"} <= set(missing)
