@@ -10,15 +10,8 @@ from reliability import record
 
 @pytest.mark.soak
 def test_no_installed_package_has_a_known_vulnerability():
-    command = [
-        sys.executable,
-        "-m",
-        "pip_audit",
-        "--local",
-        "--skip-editable",
-        "--progress-spinner=off",
-        "--format=json",
-    ]
+    options = ["--local", "--skip-editable", "--progress-spinner=off", "--format=json"]
+    command = [sys.executable, "-m", "pip_audit", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert "No module named" not in done.stderr, done.stderr
     try:
