@@ -193,7 +193,7 @@ def calls_without_encoding(source):
                 and "encoding" not in given_names
             )
         else:
-            wrong = "text" in given_names or "universal_newlines" in given_names
+            wrong = getattr(given_names.get("text"), "value", None) is True and "encoding" not in given_names
         if wrong:
             yield node.lineno
 

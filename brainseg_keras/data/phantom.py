@@ -99,6 +99,9 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         24
     """
     ranges.PATIENTS.check("patients", patients)
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
+    ranges.SEED.check("seed", seed)
     root = Path(dest) / "kaggle_3m"
 
     def write(scratch: Path) -> None:
