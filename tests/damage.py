@@ -206,7 +206,7 @@ def network_damages(file):
         "its filters are negative": partial(_rename, '"filters": 4', '"filters": -4'),
         "its weights are noise": partial(_rezip, {"model.weights.h5": b"noise" * 999}),
     }
-    return [Damage(file, name, make, True) for name, make in (odd | parts).items()]
+    return [Damage(file, name, make, name != "no metadata in it") for name, make in (odd | parts).items()]
 
 
 def store_damages(file):

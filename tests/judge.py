@@ -44,6 +44,12 @@ READ_BY = {
     "run.onnx.json": ("predict onnx", "evaluate onnx"),
     "run.tflite.json": ("predict litert", "evaluate litert"),
 }
+_PREDICTING = ("predict", "predict last", "evaluate", "tune", "export")
+#: Two files that do not fit each other: which of them is to blame nobody can say.
+_MAY_ALSO_BE_NAMED = {
+    ("compare", "run/evaluation/all/per_patient.csv"): ("run and other.csv",),
+    **{(command, f"run/{name}.keras"): ("run.json",) for command in _PREDICTING for name in ("best", "last")},
+}
 #: Sentences that tell what to do begin so.
 _CURE = re.compile(
     r"(?:^|[.:;,(] |\n)(?:or )?(?:Add|Ask|Check|Choose|Compare|Continue|Copy|Correct|Evaluate|Expected|Export|Free|Give"
@@ -128,9 +134,8 @@ def _judge_refusal(damage, command, code, said, before, after):
     if command == "check" and "severity" in said:
         # A table of findings: what was checked is its title, and the cure a matter of each.
         return None
-    # Two tables that do not fit each other: which of them is to blame nobody can say.
-    named = "run and other.csv" if command == "compare" and "run and other.csv" in said else Path(damage.file).name
-    if named not in " ".join(said.split()):
+    names = [Path(damage.file).name, *_MAY_ALSO_BE_NAMED.get((command, damage.file), ())]
+    if not any(name in " ".join(said.split()) for name in names):
         return f"does not name the file: {said}"
     return None if _CURE.search(said) else f"tells no cure: {said}"
 
