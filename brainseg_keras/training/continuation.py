@@ -77,7 +77,9 @@ def read_history(run: RunFolder, epochs: int) -> list[dict[str, float]]:
         raise InputError(f"{run.history} cannot be read ({error}). {cure}") from error
     with reading(run.history, cure):
         rows = table[table["epoch"] <= epochs].astype(float)
-        if rows["epoch"].tolist() != list(range(1, epochs + 1)) or rows["val_dice"].isna().any():
+        # A row that was cut lacks its last column.
+        missing = rows["val_dice"].isna() | rows.iloc[:, -1].isna()
+        if rows["epoch"].tolist() != list(range(1, epochs + 1)) or missing.any():
             raise ValueError(f"rows of epochs {rows['epoch'].tolist()}, expected 1 to {epochs}")
         return rows.to_dict("records")
 
