@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import os
 import shutil
 import signal
 import warnings
@@ -207,12 +208,27 @@ TARGETS = {
 }
 
 
+def _never_end(folder, file):
+    while True:
+        pass
+
+
+#: Readers that fail, to try the fuzzer itself.
+FAULTY = {
+    "hangs": Target(_masks, _never_end),
+    "dies": Target(_masks, lambda folder, file: os.abort()),
+    "eats": Target(_masks, lambda folder, file: bytearray(2 * MEMORY)),
+    "raises": Target(_masks, lambda folder, file: {}["width"]),
+    "names nothing": Target(_masks, lambda folder, file: read_image("another.png")),
+}
+
+
 # ---- trying it
 
 
 def make_corpus(folder: Path) -> None:
     """Write the files of every target, each in a folder of its name."""
-    for name, target in TARGETS.items():
+    for name, target in (TARGETS | FAULTY).items():
         (folder / name).mkdir(parents=True)
         target.make(folder / name)
         # What others were made of.
@@ -224,7 +240,7 @@ def try_case(corpus: Path, name: str, seed: int) -> str | None:
 
     Returns what went wrong: an exception that is no InputError, or a message that does not name the file.
     """
-    folder, target = corpus / name, TARGETS[name]
+    folder, target = corpus / name, (TARGETS | FAULTY)[name]
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     file = files[rng.integers(len(files))]
