@@ -1,16 +1,18 @@
 """Files that are written whole or not at all, and folders that one process at a time writes to."""
 
 import contextlib
+import errno
 import gzip
 import json
 import os
 import platform
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from brainseg_keras.errors import InputError
 
@@ -66,6 +68,35 @@ def write_whole(path: str | Path, write: Callable[[Path], Any], *, mark: str | N
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         _remove(scratch)
+
+
+def write_folder(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Write a folder that is not there yet, whole or not at all.
+
+    Args:
+        path: Where it shall be.
+        write: Called with the path of the folder to make and to fill; see `write_whole`.
+
+    Raises:
+        InputError: There is something at `path` already.
+
+    Example:
+        >>> import tempfile
+        >>> write_folder(tempfile.mkdtemp(), Path.mkdir)
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: ...
+    """
+    path = Path(path)
+    there = f"{path} exists already. Give another folder, or remove it."
+    if path.exists():
+        raise InputError(there)
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        # Another process was faster.
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise InputError(there) from error
+        raise
 
 
 def check_replaceable(path: str | Path, mark: str) -> None:
@@ -125,6 +156,111 @@ def write_json(path: str | Path, content: Any, *, mark: str | None = None) -> No
     write_text(path, json.dumps(content, indent=2) + "\n", mark=mark)
 
 
+def expand(path: str | Path, name: str = "path") -> str:
+    """Put the home folder in place of a leading `~`, and refuse what is no path.
+
+    Args:
+        path: Any path.
+        name: What to call it in the message.
+
+    Returns:
+        The path as it was given, save for the `~`.
+
+    Raises:
+        InputError: An empty path, or a `~` that means nobody here.
+
+    Example:
+        >>> expand("")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: path is empty. Expected a file or a folder.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise InputError(f"{name} is empty. Expected a file or a folder.")
+    if "\0" in text:
+        raise InputError(f"{name} holds a zero byte, which no path does. Received: {text!r}.")
+    if not text.startswith("~"):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} begins with the home folder of a user who is not here. Expected a file or a folder. Received: "
+            f"{text}. Write ./{text} for something of that very name."
+        ) from error
+
+
+def check_input(path: str | Path, name: str = "path") -> str:
+    """Refuse a path at which nothing can lie, before anything is loaded; what lies there, its reader says.
+
+    Args:
+        path: Where to read; its `~` is expanded. It may also be a word, such as `phantom`.
+        name: What to call it in the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: A path below a file, too long, or in a folder that may not be entered.
+    """
+    whole = expand(path, name)
+    try:
+        Path(whole).stat()
+    except FileNotFoundError:
+        return whole
+    except OSError as error:
+        raise InputError(
+            f"{name} cannot be read ({error.strerror}). Expected a file or a folder. Received: {path}."
+        ) from error
+    return whole
+
+
+def check_output(path: str | Path, kind: Literal["file", "folder", "either"], name: str = "output") -> Path:
+    """Find out whether something can be written, before any work is done for it; nothing is left there.
+
+    Args:
+        path: Where it shall be; its `~` is expanded.
+        kind: What it shall be.
+        name: What to call it in the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: Something of another kind is in the way, or the folder cannot be written to.
+
+    Example:
+        >>> check_output("/dev/null/masks", "folder")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: output cannot be written: /dev/null is no folder. Expected a path for a ...
+    """
+    whole = Path(expand(path, name))
+    expected = f"Expected a path for a {'file or a folder' if kind == 'either' else kind}. Received: {path}."
+    try:
+        # Asked for every kind: a name that is too long shows here.
+        if _is_there(whole) and kind == "file" and not whole.is_file():
+            raise InputError(f"{name} cannot be written: {whole} is no file. {expected}")
+        above = [whole] if kind == "folder" else []
+        nearest = next(folder for folder in (*above, *whole.absolute().parents) if _is_there(folder))
+        if not nearest.is_dir():
+            raise InputError(f"{name} cannot be written: {nearest} is no folder. {expected}")
+        # Permissions tell little: to the superuser, on read-only disks, on full ones.
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(f"{name} cannot be written ({error.strerror}). {expected}") from error
+    return whole
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether anything has this name, be it a link to nowhere."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
     """Remove what killed processes left half-written.
 
@@ -139,14 +275,15 @@ def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
 
 
 @contextlib.contextmanager
-def hold_folder(folder: str | Path) -> Iterator[None]:
+def hold_folder(folder: str | Path, *, wait: float = 0) -> Iterator[None]:
     """Keep other processes from holding the same folder; the hold ends with the process, however that ends.
 
     Args:
         folder: Which folder; it is made where it is missing.
+        wait: Seconds to wait for another process that holds it.
 
     Raises:
-        InputError: Another process holds it; the message names that process.
+        InputError: Another process holds it still; the message names that process.
 
     Example:
         >>> import tempfile
@@ -160,7 +297,7 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / _LOCK, timeout=0), folder / _OWNER
+    lock, owner = FileLock(folder / _LOCK, timeout=wait), folder / _OWNER
     try:
         lock.acquire()
     except Timeout as error:
@@ -174,6 +311,23 @@ def hold_folder(folder: str | Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def printable(text: str | Path) -> str:
+    """Spell a name so that it can be printed and put into a table, whatever bytes it is made of.
+
+    Args:
+        text: A path, or a text with a path in it, as Python has it from the file system.
+
+    Returns:
+        Text without surrogates: what is no UTF-8 is spelt as `%` and two digits.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf\xe9.png"))
+        'caf%E9.png'
+    """
+    read = os.fsencode(text).decode("utf-8", "surrogateescape")
+    return "".join(f"%{ord(sign) - 0xDC00:02X}" if "\udc80" <= sign <= "\udcff" else sign for sign in read)
 
 
 def _flush(file: Path) -> None:

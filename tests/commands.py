@@ -1,5 +1,7 @@
-"""The command line in a process of its own: forked from one that has loaded Keras, since loading it takes seconds."""
+"""The command line in a process of its own, forked from one that has loaded Keras since that takes seconds; or here."""
 
+import contextlib
+import io
 import multiprocessing
 import os
 import subprocess
@@ -7,6 +9,10 @@ import sys
 import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
+
+from brainseg_keras.cli import run
 
 FORKS = multiprocessing.get_context("forkserver")
 # Loaded once, in the server: none of them starts TensorFlow's threads, which a fork would lose.
@@ -62,3 +68,11 @@ def run_forked(arguments, cwd, streams, environment):
         sys.stderr.flush()
         # Not sys.exit: the handlers of the server's libraries are not this process's.
         os._exit(code)
+
+
+def here(*arguments):
+    """Run a command in this process: its exit code, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
+        run(list(arguments))
+    return left.value.code or 0, out.getvalue(), err.getvalue()

@@ -1,4 +1,4 @@
-"""The page's server for the browser tests: any connection beyond this machine is refused and written down."""
+"""The page's server for tests: any connection beyond this machine is refused and written down."""
 
 import sys
 from pathlib import Path
@@ -25,6 +25,8 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 
-from brainseg_keras.app import find_models, serve  # noqa: E402
+from brainseg_keras.cli import main  # noqa: E402
 
-serve(find_models(MODELS, runs="no/such/folder"), port=int(PORT), max_upload=int(MAX_UPLOAD))
+named = [word for model in MODELS for word in ("--model", model)]
+sys.argv = ["brainseg", "app", "--runs", "no/such/folder", "--port", PORT, "--max-upload", MAX_UPLOAD, *named]
+main()

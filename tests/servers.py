@@ -1,7 +1,11 @@
 """Servers in processes of their own, on this machine."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 
 def free_port():
@@ -10,7 +14,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_port(port, process, seconds=90):
+def wait_for_port(port, process, seconds=180):
     for _ in range(4 * seconds):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -18,3 +22,29 @@ def wait_for_port(port, process, seconds=90):
         assert process.poll() is None, f"the server ended with code {process.poll()}"
         time.sleep(0.25)
     raise AssertionError("the server did not start")
+
+
+def start_page(temporary, *models, max_upload=200):
+    """Start the page; all that it writes goes below a folder. It may not call out, and says there if it tried.
+
+    Its working folder and home lie deep below that folder: what goes wrong with `..` and `~` stays inside.
+    """
+    port = free_port()
+    script = Path(__file__).with_name("page_server.py")
+    command = [
+        sys.executable,
+        str(script),
+        str(temporary / "outside.txt"),
+        str(port),
+        str(max_upload),
+        *map(str, models),
+    ]
+    place = temporary / "working" / "folder" / "of" / "the" / "server"
+    place.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(place)}
+    # Else the fonts of the machine are listed anew, for seconds.
+    environment.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
+    with (temporary / f"server-{port}.log").open("w") as log:
+        process = subprocess.Popen(list(command), cwd=place, env=environment, stdout=log, stderr=log)
+    wait_for_port(port, process)
+    return process, port

@@ -82,6 +82,15 @@ def test_one_millimetre_where_the_file_does_not_say(own):
     assert open_source(own).volume("volume_1").spacing == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.0, 1.0, 1.0), (np.nan, 1.0, 1.0), "one", -2.0])
+def test_spacing_that_is_none_is_refused(own, spacing):
+    for file in own.glob("volume_1_*.h5"):
+        with h5py.File(file, "r+") as content:
+            content["image"].attrs["spacing"] = spacing
+    with pytest.raises(InputError, match=r"volume_1_slice_0\.h5"):
+        open_source(own).volume("volume_1")
+
+
 def rewrite(file, name, values):
     with h5py.File(file, "r+") as content:
         del content[name]

@@ -2,19 +2,18 @@
 
 import dataclasses
 import io
-import socket
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from commands import brainseg
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
 
+from brainseg_keras.app.door import CONTENT_POLICY
 from brainseg_keras.app.results import mask_file, report_file
-from brainseg_keras.app.server import CONTENT_POLICY, create_app, find_models
+from brainseg_keras.app.server import create_app, find_models
 from brainseg_keras.app.sessions import Visits
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.uploads import collect
@@ -77,7 +76,9 @@ def test_a_zip_is_found_in_however_it_was_packed(tmp_path):
     assert sorted(len(scan.files) for scan in scans) == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["../../out.png", "/etc/out.png", "C:\\x\\..\\out.png", "a/../../../out.png"])
+@pytest.mark.parametrize(
+    "name", ["..", "./..", "/", "../../out.png", "/etc/out.png", "C:\\x\\..\\out.png", "a/../../../out.png"]
+)
 def test_no_entry_of_a_zip_gets_out(name, tmp_path):
     place = tmp_path / "deep" / "visit"
     collect([zipped(tmp_path / "bad.zip", [(name, picture()), ("in.png", picture())])], place, limit=LIMIT)
@@ -250,36 +251,64 @@ def test_the_report_says_what_was_done(predictor, tmp_path):
 # ---- visits and the command
 
 
-def test_a_visit_ends_with_its_files(tmp_path):
-    visits = Visits(tmp_path / "visits")
+@pytest.fixture
+def visits(tmp_path):
+    return Visits(tmp_path / "visits")
+
+
+def arrive(visits, content=b"x"):
+    """Put a file where an upload puts it, and give its token."""
+    file = visits.arrival_folder() / "scan.png"
+    file.write_bytes(content)
+    return visits.arrived(file)
+
+
+def test_a_visit_ends_with_its_files(visits, tmp_path):
     visit = visits.of("a")
-    sent = tmp_path / "uploads" / "hash" / "scan.png"
-    sent.parent.mkdir(parents=True)
-    sent.write_bytes(b"x")
-    visit.uploads.add(sent)
+    (sent,) = visits.claim(visit, [arrive(visits)])
     place = visit.fresh_folder()
     place.mkdir(parents=True)
+    assert sent.parent.stat().st_mode & 0o077 == 0
     assert visits.by_token(visit.token) is visit
     assert visits.by_token("guess") is None
     assert visits.of("b").token != visit.token
     visits.end("a")
-    assert not sent.exists() and not place.exists()
+    assert not list((tmp_path / "visits").iterdir())
     assert visits.by_token(visit.token) is None
 
 
-def test_what_two_visitors_sent_stays_until_both_have_left(tmp_path):
-    visits = Visits(tmp_path / "visits")
-    sent = tmp_path / "uploads" / "hash" / "scan.png"
-    sent.parent.mkdir(parents=True)
-    sent.write_bytes(b"x")
-    for key in "ab":
-        visits.of(key).uploads.add(sent)
-    visits.end("a")
-    assert sent.exists()
+def test_who_asks_first_for_a_file_has_it(visits):
+    first, second = visits.of("a"), visits.of("b")
+    token, other = arrive(visits, b"mine"), arrive(visits, b"theirs")
+    (sent,) = visits.claim(first, [token])
+    assert visits.claim(first, [token, token]) == [sent, sent] and visits.file(token) == sent
+    visits.claim(second, [other])
+    for wrong in (other, "guess", str(sent), "../" + sent.name, ""):
+        with pytest.raises(InputError, match="Drop it again"):
+            visits.claim(first, [wrong])
     visits.end("b")
-    assert not sent.exists()
+    assert sent.read_bytes() == b"mine" and visits.file(other) is None
     with pytest.raises(InputError, match=r"scan.png is gone.*Drop it again"):
-        collect([sent], tmp_path / "visit", limit=LIMIT)
+        collect([sent.parent / "other" / "scan.png"], sent.parent, limit=LIMIT)
+
+
+def test_a_file_that_nobody_asks_for_goes(visits, tmp_path, monkeypatch):
+    token = arrive(visits)
+    visits.of("a")
+    assert visits.file(token)
+    monkeypatch.setattr("brainseg_keras.app.sessions.UNCLAIMED", -1)
+    visits.of("a")
+    assert visits.file(token) is None
+    assert not list((tmp_path / "visits").iterdir())
+
+
+def test_a_visit_that_has_ended_takes_nothing_more(visits, tmp_path):
+    """A network may still be running when its visitor leaves."""
+    visit = visits.of("a")
+    visits.end("a")
+    with pytest.raises(InputError, match="Drop it again"):
+        visits.claim(visit, [arrive(visits)])
+    assert not visit.folder.exists()
 
 
 def test_a_long_idle_visit_ends_when_another_begins(tmp_path):
@@ -300,24 +329,15 @@ def test_the_page_offers_what_was_named_shipped_and_trained(tmp_path):
     assert found == {"net.onnx": str(tmp_path / "net.onnx"), "lgg": "lgg", "one": str(tmp_path / "runs" / "one")}
 
 
-def test_a_result_needs_its_token_and_every_answer_its_policy():
+def test_every_answer_has_its_policy():
     from starlette.testclient import TestClient
 
-    with TestClient(create_app({"lgg": "lgg"})) as client:
-        answer = client.get("/result/guess/mask/0")
-        assert answer.status_code == 404
-        assert answer.headers["content-security-policy"] == CONTENT_POLICY
-        assert client.get("/").headers["content-security-policy"] == CONTENT_POLICY
-
-
-def test_a_model_that_is_not_there_and_a_port_that_is_taken(tmp_path):
-    done = brainseg("app", "--model", "no/such", cwd=tmp_path)
-    assert done.returncode == 2 and "No model at no/such" in done.stderr
-    done = brainseg("app", "--port", "70000", cwd=tmp_path)
-    assert done.returncode == 2 and "70000" in done.stderr
-    with socket.socket() as taken:
-        taken.bind(("0.0.0.0", 0))
-        taken.listen()
-        done = brainseg("app", "--host", "0.0.0.0", "--port", taken.getsockname()[1], cwd=tmp_path)
-    assert done.returncode == 2 and "Cannot listen at" in done.stderr
-    assert "Warning: at 0.0.0.0 whoever reaches this machine" in done.stderr
+    app = create_app({"lgg": "lgg"}, port=7860, allow_hosts=["scans.example.org"])
+    with TestClient(app, base_url="http://scans.example.org") as client:
+        for path, code in (("/", 200), ("/result/guess/mask/0", 404), ("/no/such", 404)):
+            answer = client.get(path)
+            assert answer.status_code == code
+            assert answer.headers["content-security-policy"] == CONTENT_POLICY
+        assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+        assert app.state.folder.is_dir()
+    assert not app.state.folder.exists()

@@ -2,10 +2,7 @@
 
 import dataclasses
 import io
-import os
 import re
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -14,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scans import nifti_file
-from servers import free_port, wait_for_port
+from servers import start_page
 from test_refusals import BAD
 
 from brainseg_keras import Predictor
@@ -29,18 +26,6 @@ PATIENCE = 60_000
 def temporary(tmp_path_factory):
     """Where the server keeps what is sent to it."""
     return tmp_path_factory.mktemp("server")
-
-
-def start(temporary, *models, max_upload=200):
-    port = free_port()
-    script = Path(__file__).with_name("page_server.py")
-    command = [sys.executable, str(script), str(temporary / "outside.txt"), str(port), str(max_upload), *models]
-    log = (temporary / f"server-{port}.log").open("w")
-    environment = os.environ | {"TMPDIR": str(temporary)}
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}/"
-    wait_for_port(port, process)
-    return process, address
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +43,8 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(temporary, small):
-    process, address = start(temporary, "lgg", str(small))
-    yield address
+    process, port = start_page(temporary, "lgg", small)
+    yield f"http://127.0.0.1:{port}/"
     process.terminate()
     process.wait(20)
 
@@ -334,12 +319,21 @@ def test_files_go_when_the_page_is_closed(chromium, server, temporary, patient):
     assert answer.status == 404
 
 
+def test_a_file_that_was_dropped_can_be_taken_back(page, patient):
+    page.set_input_files("#files input[type=file]", str(patient[5]))
+    page.wait_for_selector("#files .file-preview", timeout=PATIENCE)
+    with page.expect_download() as done:
+        page.locator("#files .download a").click()
+    assert done.value.suggested_filename == patient[5].name
+    assert Path(done.value.path()).read_bytes() == patient[5].read_bytes()
+
+
 def test_a_file_above_the_limit_is_refused(chromium, temporary, tmp_path):
-    process, address = start(temporary, max_upload=1)
+    process, port = start_page(temporary, max_upload=1)
     try:
         context = chromium.new_context()
         page = context.new_page()
-        open_page(page, address)
+        open_page(page, f"http://127.0.0.1:{port}/")
         big = tmp_path / "big.png"
         big.write_bytes(b"\0" * (2 << 20))
         page.set_input_files("#files input[type=file]", str(big))

@@ -169,6 +169,13 @@ def test_masks_take_the_nearest_pixel(side, size):
     np.testing.assert_array_equal(Preprocessing(size).masks(masks), masks[:, nearest][:, :, nearest])
 
 
+@pytest.mark.parametrize("size", [8, 12, 20])
+def test_no_label_comes_up_between_two(size):
+    """Between edema (2) and background a mixture would be necrosis (1)."""
+    masks = np.kron([[0, 2, 0], [2, 0, 4]], np.ones((5, 4), int)).astype(np.uint8)[None]
+    assert set(np.unique(Preprocessing(size).masks(masks))) == {0, 2, 4}
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_blur_and_clahe_change_the_picture_and_not_its_form(channels, dtype):

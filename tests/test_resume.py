@@ -12,14 +12,14 @@ from brainseg_keras import res_unet
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import hold_folder
 from brainseg_keras.training import TrainingConfig, resume, train
+from brainseg_keras.training.continuation import read_last
 
 MORE = {"epochs": 3}
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", None], ids=["empty", "text", "cut"])
-def test_a_damaged_last_goes_on_from_best_and_says_so(own_run, content, caplog):
+def test_a_damaged_last_goes_on_from_best_and_says_so(own_run, caplog):
     whole = own_run.last.read_bytes()
-    own_run.last.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    own_run.last.write_bytes(whole[: len(whole) // 2])
     best = own_run.read_info()["validation"]["epoch"]
     resume(own_run.path, overrides=MORE)
     assert f"{own_run.last} cannot be read" in caplog.text
@@ -31,6 +31,16 @@ def test_a_damaged_last_goes_on_from_best_and_says_so(own_run, content, caplog):
     assert int(model.optimizer.iterations) == (3 - best) * steps
 
 
+@pytest.mark.parametrize("content", [None, b"", b"no zip", b"PK\x03\x04" + bytes(100)])
+def test_whatever_is_wrong_with_last(own_run, content, caplog):
+    own_run.last.unlink()
+    if content is not None:
+        own_run.last.write_bytes(content)
+    assert read_last(own_run, own_run.read_info()) is None
+    assert f"{own_run.last} cannot be read" in caplog.text
+
+
+@pytest.mark.slow
 def test_what_is_gone_on_from_is_best(own_run):
     """With a learning rate of nearly nothing the weights stay those of best.keras."""
     own_run.last.write_bytes(b"")
@@ -135,6 +145,15 @@ def test_two_trainings_do_not_share_a_folder(store, own_run, tmp_path):
     assert not (tmp_path / "new" / "config.yaml").exists()
     with hold_folder(own_run.path), pytest.raises(InputError, match=r"run is in use by process \d+ on"):
         resume(own_run.path, overrides=MORE)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "best.keras", "curves.png"])
+def test_somebody_elses_files_are_not_replaced(store, name, tmp_path):
+    (tmp_path / name).write_text("epochs: 3")
+    with pytest.raises(InputError, match=rf"{name} is there, and .*Give another -o, or move it away"):
+        train(tiny(store, epochs=1), output=tmp_path)
+    assert (tmp_path / name).read_text() == "epochs: 3"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_what_a_kill_left_is_removed(own_run):

@@ -1,5 +1,6 @@
 """The page itself, in Gradio: what stands where, and what happens at a click."""
 
+import contextlib
 import html
 import logging
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import GradioRootModel
 
+from brainseg_keras.app.door import Call
 from brainseg_keras.app.results import NOT_CLINICAL
 from brainseg_keras.app.sessions import Models, Visit, Visits
 from brainseg_keras.app.study import HIGHEST, LOWEST, Study
@@ -30,6 +33,12 @@ def style() -> dict[str, Any]:
     return {"theme": theme, "css": Path(__file__).with_name("page.css").read_text(encoding="utf-8")}
 
 
+class _Tokens(GradioRootModel):
+    """What the page sends for its files: with no path in it, Gradio has nothing to open, to copy or to fetch."""
+
+    root: list[str]
+
+
 def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
     """Lay the page out and tie its parts to what they do.
 
@@ -43,11 +52,12 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
     """
     names = list(models.paths)
     desk = _Desk(models, visits, 4 * max_upload * 2**20)
-    with gr.Blocks(title="Brain tumour segmentation", analytics_enabled=False, delete_cache=(600, 7200)) as page:
+    with gr.Blocks(title="Brain tumour segmentation", analytics_enabled=False) as page:
         gr.HTML(_HEAD)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 files = gr.File(label="MRI", file_count="multiple", height=160, elem_id="files")
+                files.data_model = _Tokens
                 gr.Markdown(f"{_KINDS} At most {max_upload} MB a file.")
                 with gr.Row():
                     one = gr.Button("Example: slices", size="sm", min_width=120)
@@ -74,14 +84,23 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
                 links = gr.HTML(elem_id="links")
         shown = [status, view, controls, place, threshold, sequence, scan, links]
         asked = [model, second, mode, opacity]
-        quiet = {"api_visibility": "private", "show_progress_on": status}
+        # Values are checked where they are used: to one that its control does not offer, Gradio would answer 500.
+        plain = {"api_visibility": "private", "preprocess": False}
         for event, first, find in (
             (run.click, files, desk.open_files),
             (one.click, gr.State("lgg"), desk.open_example),
             (volume.click, gr.State("nifti"), desk.open_example),
             (scan.input, scan, desk.open_other),
         ):
-            event(desk.segmenting(find), [first, *asked], shown, concurrency_id="network", concurrency_limit=1, **quiet)
+            event(
+                desk.segmenting(find),
+                [first, *asked],
+                shown,
+                concurrency_id="network",
+                concurrency_limit=1,
+                show_progress_on=status,
+                **plain,
+            )
         wishes = [place, mode, opacity, threshold, sequence]
         for control in wishes:
             # The last position counts, and none waits in the queue behind a running network.
@@ -92,11 +111,23 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
                 queue=False,
                 trigger_mode="always_last",
                 show_progress="hidden",
-                api_visibility="private",
+                **plain,
             )
-        files.upload(desk.remember, [files], [], queue=False, api_visibility="private")
+        files.upload(desk.remember, [files], [], queue=False, **plain)
         page.unload(desk.leave)
+    # Gradio checks paths in a page that it has launched itself, and in no other. Here none comes in: a second lock.
+    page.has_launched = True
     return page
+
+
+def calls_of(page: gr.Blocks) -> dict[int, Call]:
+    """List what a browser may call, as the door needs it: not what happens when a visitor leaves."""
+    kinds = {gr.File: "files", gr.Slider: "number", gr.State: "state"}
+    return {
+        number: Call(function.queue, tuple(kinds.get(type(part), "text") for part in function.inputs))
+        for number, function in page.fns.items()
+        if all(event != "unload" for _, event in function.targets)
+    }
 
 
 class _Desk:
@@ -107,18 +138,20 @@ class _Desk:
         self._visits = visits
         self._unpacked = unpacked
 
-    def remember(self, files: list[str] | None, request: gr.Request) -> None:
+    def remember(self, uploads: list[str], request: gr.Request) -> None:
         """Note what was sent, so that it goes with the visitor."""
-        self._visits.of(request.session_hash).uploads.update(map(Path, files or []))
+        visit = self._visits.of(request.session_hash)
+        # What is gone is said at the button.
+        with contextlib.suppress(InputError):
+            self._visits.claim(visit, uploads)
 
     def leave(self, request: gr.Request) -> None:
         """Remove what a visitor who has left had here."""
         self._visits.end(request.session_hash)
 
-    def open_files(self, visit: Visit, files: list[str] | None) -> Study:
-        """Open what was dropped."""
-        visit.uploads.update(map(Path, files or []))
-        return _open(visit, files or [], self._unpacked)
+    def open_files(self, visit: Visit, uploads: list[str]) -> Study:
+        """Open what was dropped, by the tokens of its files."""
+        return _open(visit, self._visits.claim(visit, uploads), self._unpacked)
 
     def open_example(self, visit: Visit, kind: str) -> Study:
         """Open a synthetic patient: `lgg` is slices, `nifti` a volume of four sequences."""
@@ -146,18 +179,17 @@ class _Desk:
         return segment
 
     def redraw(
-        self, place: float, mode: str, opacity: float, threshold: float, sequence: str, request: gr.Request
+        self, place: float, mode: str, opacity: float, threshold: float, sequence: str | None, request: gr.Request
     ) -> str:
         """Show another slice, or the same in another way; only attention maps ask the network."""
         visit = self._visits.of(request.session_hash)
         if visit.study is None:
             return _say("<p>The scan is gone after a long pause. Segment it again.</p>", error=True)
-        count = len(visit.study.slice_names)
-        visit.wish = Wish(min(max(int(place), 1), count) - 1, mode, opacity, round(threshold, 2), sequence)
+        visit.wish = _wish(visit.study, place - 1, mode, opacity, threshold, sequence)
         try:
             return render(visit.study, visit.wish)
-        except InputError as error:
-            return _say(f"<p>{html.escape(str(error))}</p>", error=True)
+        except Exception as error:  # as below
+            return _say(f"<p>{html.escape(_words(error))}</p>", error=True)
 
     def _segment(
         self,
@@ -183,13 +215,11 @@ class _Desk:
                 )
             visit.study = study
             return self._show(visit, *look)
-        except InputError as error:
-            return _refuse(str(error))
         except Exception as error:  # a visitor gets words whatever happens; the log has the rest
-            _log.exception("Segmenting failed")
-            return _refuse(
-                f"This failed, and should not have ({type(error).__name__}: {error}). The terminal says more."
-            )
+            return _refuse(_words(error))
+        finally:
+            if visit.left:
+                visit.remove()
 
     def _show(self, visit: Visit, mode: str, opacity: float) -> list:
         study = visit.study
@@ -216,7 +246,26 @@ class _Desk:
         ]
 
 
-def _open(visit: Visit, files: list[str | Path], unpacked: int) -> Study:
+def _wish(study: Study, place: float, mode: str, opacity: float, threshold: float, sequence: str | None) -> Wish:
+    """Take what was asked for, within what there is."""
+    return Wish(
+        place=int(min(max(place, 0), len(study.slice_names) - 1)),
+        mode=mode if mode in MODES else OUTLINE,
+        opacity=min(max(opacity, 0), 1),
+        threshold=round(min(max(threshold, LOWEST), HIGHEST), 2),
+        sequence=sequence if sequence in study.sequences else study.default_sequence,
+    )
+
+
+def _words(error: Exception) -> str:
+    """Say to a visitor what went wrong; what they cannot mend goes to the log, since it may name folders."""
+    if isinstance(error, InputError):
+        return str(error)
+    _log.exception("This failed, and should not have")
+    return f"This failed, and should not have ({type(error).__name__}). The terminal says more."
+
+
+def _open(visit: Visit, files: list[Path], unpacked: int) -> Study:
     scans = collect(files, visit.fresh_folder(), limit=unpacked)
     visit.scans = {}
     for scan in scans:
@@ -234,7 +283,7 @@ def _study(visit: Visit, title: str) -> Study:
         return Study(visit.scans[title], title)
     except InputError as error:
         folder = visit.scans[title].files[0]
-        base = next(parent for parent in folder.parents if parent.parent == visit.folder)
+        base = next(parent for parent in folder.parents if parent.parent == visit.scan_folder)
         raise InputError(str(error).replace(f"{base}/", "")) from error
 
 
@@ -250,7 +299,7 @@ def _links(visit: Visit) -> str:
     masks = [("Mask" if len(names) == 1 else f"Mask of {name}", f"mask/{n}") for n, name in enumerate(names)]
     links = [
         f'<a download href="./result/{visit.token}/{where}">{html.escape(label)}</a>'
-        for label, where in [*masks, ("Report (HTML)", "report/0")]
+        for label, where in [*masks, ("Report (HTML)", "report")]
     ]
     return f'<div class="brainseg-links">{"".join(links)}</div>'
 

@@ -1,26 +1,23 @@
 """The page's server: on this machine alone unless asked otherwise, and never calling out."""
 
+import asyncio
 import contextlib
 import logging
 import os
-import shutil
+import signal
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from brainseg_keras.app.door import Door, Names
+from brainseg_keras.app.place import own_folder
 from brainseg_keras.app.results import mask_file, report_file
 from brainseg_keras.app.sessions import Models, Visit, Visits
 from brainseg_keras.errors import InputError
-
-#: The browser may talk to this server only: whatever a library's page asks for elsewhere is refused.
-CONTENT_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboard_logs") -> dict[str, str]:
@@ -60,107 +57,190 @@ def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboa
     return found
 
 
-def create_app(models: dict[str, str], *, max_upload: int = 1024) -> Any:
+def create_app(
+    models: dict[str, str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    allow_hosts: Iterable[str] = (),
+    max_upload: int = 1024,
+) -> Any:
     """Make the web application.
 
     Args:
         models: What the page offers, as `find_models` gives it.
+        host: Address at which it will be served.
+        port: Port at which it will be served.
+        allow_hosts: Further names that a browser may use for it.
         max_upload: Megabytes of one file; what a zip unpacks to may be four times as much.
 
     Returns:
-        A FastAPI application.
+        A FastAPI application. What visitors send lies in `state.folder` until it has been served, or `state.remove()`.
 
     Raises:
-        InputError: Gradio is not installed.
+        InputError: Gradio is not installed, or a further name is none.
     """
-    # Both are read when Gradio is imported.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    folder = Path(tempfile.mkdtemp(prefix="brainseg-app-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
-    try:
-        import gradio
-        from fastapi import FastAPI, HTTPException, Response
-    except ImportError as error:
-        shutil.rmtree(folder)
-        raise InputError("gradio is missing. Install it: pip install 'brainseg_keras[ui]'") from error
-    from brainseg_keras.app.page import build_page, style
+    names = Names(host, port, allow_hosts)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(own_folder())
+        # Both are read when Gradio is imported.
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
+        try:
+            import gradio
+            from fastapi import FastAPI
+        except ImportError as error:
+            raise InputError("gradio is missing. Install it: pip install 'brainseg_keras[ui]'") from error
+        from brainseg_keras.app.page import build_page, calls_of, style
 
-    visits = Visits(folder / "visits")
+        @contextlib.asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            yield
+            app.state.remove()
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        shutil.rmtree(folder, ignore_errors=True)
+        visits, limit, closing = Visits(folder / "visits"), max_upload * 2**20, asyncio.Event()
+        page = build_page(Models(models), visits, max_upload=max_upload)
+        app = FastAPI(lifespan=lifespan, openapi_url=None)
+        app.add_middleware(Door, names=names, calls=calls_of(page), closing=closing)
+        _add_routes(app, visits, limit)
+        look = style() | {"ssr_mode": False, "footer_links": [], "run_history": False}
+        gradio.mount_gradio_app(app, page, path="/", max_file_size=limit, **look)
+        app.state.folder, app.state.closing, app.state.remove = folder, closing, stack.pop_all().close
+    return app
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.add_middleware(_KeepToOurselves)
 
-    @app.get("/result/{token}/{what}/{number}")
-    def result(token: str, what: str, number: int) -> Response:
+def _add_routes(app: Any, visits: Visits, limit: int) -> None:
+    """Add what this server answers itself, before Gradio: files on their way in, and results on their way out."""
+    from fastapi import HTTPException, Request, Response
+    from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+
+    from brainseg_keras.app.receive import UploadError, receive
+
+    @app.post("/gradio_api/upload")
+    async def upload(request: Request) -> Response:
+        try:
+            return JSONResponse(await receive(request, visits, limit))
+        except UploadError as error:
+            return PlainTextResponse(str(error), error.code)
+
+    @app.get("/gradio_api/upload_progress")
+    def progress() -> Response:
+        return Response(media_type="text/event-stream")
+
+    @app.get("/gradio_api/file={token}")
+    def own_upload(token: str) -> Response:
+        file = visits.file(token)
+        if file is None:
+            raise HTTPException(404, "This file is gone: its page was closed.")
+        return FileResponse(file, media_type="application/octet-stream", headers=_attached(file.name))
+
+    @app.get("/result/{token}/report")
+    def report(token: str) -> Response:
+        return result(token, lambda visit: report_file(visit.study, visit.wish))
+
+    @app.get("/result/{token}/mask/{number}")
+    def mask(token: str, number: int) -> Response:
+        def make(visit: Visit) -> tuple[str, bytes] | None:
+            names = list(visit.study.answers)
+            found = 0 <= number < len(names)
+            return mask_file(visit.study, names[number], visit.wish.threshold) if found else None
+
+        return result(token, make)
+
+    def result(token: str, make: Callable[[Visit], tuple[str, bytes] | None]) -> Response:
         visit = visits.by_token(token)
-        found = _result(visit, what, number) if visit and visit.study else None
+        found = make(visit) if visit and visit.study else None
         if found is None:
             raise HTTPException(404, "This result is gone: its page was closed. Segment the scan again.")
         name, content = found
-        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}", "Cache-Control": "no-store"}
-        return Response(content, media_type="application/octet-stream", headers=headers)
-
-    page = build_page(Models(models), visits, max_upload=max_upload)
-    options = style() | {"max_file_size": max_upload * 2**20, "ssr_mode": False, "footer_links": [], "show_error": True}
-    return gradio.mount_gradio_app(app, page, path="/", **options)
+        return Response(content, media_type="application/octet-stream", headers=_attached(name))
 
 
-class _KeepToOurselves:
-    """Adds the headers to every answer; as plain ASGI, since Starlette's own kind hides that a browser has left."""
-
-    def __init__(self, app: Any):
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                added = {"content-security-policy": CONTENT_POLICY, "referrer-policy": "no-referrer"}
-                pairs = [(name.encode(), value.encode()) for name, value in added.items()]
-                message = message | {"headers": [*message.get("headers", []), *pairs]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}", "Cache-Control": "no-store"}
 
 
-def _result(visit: Visit, what: str, number: int) -> tuple[str, bytes] | None:
-    names = list(visit.study.answers)
-    if what == "report":
-        return report_file(visit.study, visit.wish)
-    return (
-        mask_file(visit.study, names[number], visit.wish.threshold) if what == "mask" and number < len(names) else None
-    )
-
-
-def serve(models: dict[str, str], *, host: str = "127.0.0.1", port: int = 7860, max_upload: int = 1024) -> None:
-    """Serve the page until it is stopped.
+def serve(
+    models: dict[str, str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    allow_hosts: Iterable[str] = (),
+    max_upload: int = 1024,
+) -> None:
+    """Serve the page until it is stopped, by Ctrl-C, by SIGTERM, or by the terminal's end.
 
     Args:
         models: What the page offers.
         host: Address to listen at.
         port: Port to listen at.
+        allow_hosts: Further names that a browser may use for the page.
         max_upload: Megabytes of one file.
 
     Raises:
-        InputError: Gradio is not installed, or the port is taken.
+        InputError: Gradio is not installed, the port is taken, or the address or a further name is none.
     """
-    import socket
-
     import uvicorn
 
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.closing.set()
+            await super().shutdown(sockets)
+
+    with _listen(host, port) as listening, _ended_by_signals():
+        app = create_app(models, host=host, port=port, allow_hosts=allow_hosts, max_upload=max_upload)
+        # Libraries' scratch files may hold a part of a scan: they go with the rest.
+        before, tempfile.tempdir = tempfile.tempdir, str(app.state.folder)
         try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InputError(
-                f"Cannot listen at {host}:{port} ({error.strerror}). Give another --port or --host."
-            ) from error
-    app = create_app(models, max_upload=max_upload)
-    shown = f"[{host}]" if ":" in host else host
-    logging.getLogger(__name__).warning("The page is at http://%s:%d (stop with Ctrl-C)", shown, port)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+            shown = f"[{host}]" if ":" in host else host
+            logging.getLogger(__name__).warning("The page is at http://%s:%d (stop with Ctrl-C)", shown, port)
+            ways = {"log_level": "warning", "ws": "none", "server_header": False, "timeout_graceful_shutdown": 1}
+            # Uvicorn sends the signal on once it has shut down.
+            with contextlib.suppress(KeyboardInterrupt):
+                Server(uvicorn.Config(app, **ways)).run(sockets=[listening])
+        finally:
+            tempfile.tempdir = before
+            app.state.remove()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port, before the long load of a network's library."""
+    if not host.strip():
+        raise InputError(
+            "--host is an address to listen at. Received none. Give 127.0.0.1 for this machine alone, 0.0.0.0 for all."
+        )
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    # A name that is no name is a UnicodeError.
+    except (OSError, UnicodeError) as error:
+        taken.close()
+        words = getattr(error, "strerror", None) or "this is no name of a machine"
+        raise InputError(f"Cannot listen at {host}:{port} ({words}). Give another --port or --host.") from error
+    return taken
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and the terminal's end do what Ctrl-C does, so that visitors' files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    wanted = {signal.SIGTERM: interrupt}
+    if hasattr(signal, "SIGHUP"):
+        # By way of SIGTERM, which the server listens to as well.
+        wanted[signal.SIGHUP] = lambda *_: signal.raise_signal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in wanted}
+    for number, action in wanted.items():
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, action)
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)

@@ -1,8 +1,10 @@
 """What a browser sends: loose files and zips, laid out so that patients, volumes and series are found."""
 
+import lzma
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +14,18 @@ from brainseg_keras.errors import InputError
 _LGG_SLICE = re.compile(r"(?P<patient>.+)_\d+(_mask)?\.tiff?", re.IGNORECASE)
 #: Files that one upload may hold, zips opened.
 MOST_FILES = 20_000
+#: What `zipfile` raises at a zip that is damaged, encrypted, or packed in an unknown way.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
 
 
 def collect(files: Iterable[str | Path], folder: Path, *, limit: int) -> list[Scan]:
@@ -78,12 +92,12 @@ def _unzip(file: Path, folder: Path, limit: int) -> None:
             for entry in members:
                 parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
                 # Names alone decide where a file goes: no root, no way up.
-                safe = [part for part in parts if part not in ("/", "..", ".") and ":" not in part]
+                safe = [part for part in parts if part not in ("/", "..", ".") and ":" not in part] or ["nameless"]
                 target = folder / _place_of(safe[-1]) if loose else folder.joinpath(*safe)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source, _free(target).open("wb") as sink:
                     shutil.copyfileobj(source, sink)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{file.name} cannot be unpacked ({error}). Make the zip anew, without a password.") from error
 
 

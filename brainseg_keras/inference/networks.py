@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import expand
 from brainseg_keras.inference.information import read_information
 
 #: From `(batch, height, width, channels)` to `(batch, height, width, classes)`, both float32.
@@ -62,7 +63,7 @@ def load_network(model: str | Path) -> TrainedNetwork:
     if str(model) in list_pretrained():
         name = str(model)
         return replace(wrap_model(load_pretrained(name), name), info=pretrained_info(name))
-    path = Path(model)
+    path = Path(expand(model, "model"))
     if path.is_dir() and (path / "best.keras").is_file():
         return _with_information(_read_keras(path / "best.keras"), path / "run.json", str(path))
     if not path.is_file() or path.suffix not in ENDINGS:

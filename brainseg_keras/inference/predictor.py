@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brainseg_keras import ranges
 from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
 from brainseg_keras.data.labels import BINARY
 from brainseg_keras.data.lgg import CHANNELS
@@ -56,6 +57,9 @@ class Predictor:
         context: int | None = None,
         batch_size: int = 16,
     ):
+        ranges.BATCH_SIZE.check("batch_size", batch_size)
+        if context is not None:
+            ranges.CONTEXT.check("context", context)
         trained = load_network(model) if isinstance(model, str | Path) else wrap_model(model, model.name)
         self.info = trained.info
         self.folder = trained.folder

@@ -38,7 +38,7 @@ def write_data_page(findings: Sequence[Finding], data: str, path: Path) -> None:
             f'<div class="finding {finding.severity}"><h2>{finding.severity}: {html.escape(finding.check)}</h2>'
             f'<p>{html.escape(finding.text)}</p><div class="pictures">{pictures}</div></div>'
         )
-    path.write_text(whole_page(title, "".join(parts), STYLE + _COLOURS), encoding="utf-8")
+    path.write_text(whole_page(title, "".join(parts), STYLE + _COLOURS), encoding="utf-8", errors="backslashreplace")
 
 
 def _outlined(picture: Picture) -> np.ndarray:

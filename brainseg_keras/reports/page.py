@@ -68,7 +68,7 @@ def write_page(evaluation: "Evaluation", path: Path) -> None:
         "<h2>Each patient</h2>",
         _table(_each_patient(evaluation.per_patient)),
     ]
-    path.write_text(whole_page(title, "".join(parts), STYLE), encoding="utf-8")
+    path.write_text(whole_page(title, "".join(parts), STYLE), encoding="utf-8", errors="backslashreplace")
 
 
 def _headline(report: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from brainseg_keras.data.labels import BINARY, region_masks
 from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.evaluation import Counts, dice
 from brainseg_keras.evaluation.lesions import label_lesions
-from brainseg_keras.files import check_replaceable, write_json
+from brainseg_keras.files import check_output, check_replaceable, write_json
 from brainseg_keras.inference.postprocessing import FILE, Postprocessing
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 
@@ -69,10 +69,11 @@ def tune(
         >>> 0 < tuned.postprocessing.threshold < 1
         True
     """
+    folder = predictor.folder if output is None else output
+    file = None if folder is None else check_output(folder, "folder") / FILE
+    if file is not None:
+        check_replaceable(file, '"chosen_on"')
     patients = select_patients(source, "val")
-    folder = Path(output) if output is not None else predictor.folder
-    if folder is not None:
-        check_replaceable(folder / FILE, '"chosen_on"')
     choices = [
         Postprocessing(threshold, smallest, largest, flip)
         for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
@@ -103,8 +104,8 @@ def tune(
         "tried": len(choices),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    if folder is not None:
-        write_json(folder / FILE, record)
+    if file is not None:
+        write_json(file, record)
     return Tuned(choices[best], table.sort_values("mean_dice", ascending=False, ignore_index=True), record)
 
 

@@ -307,13 +307,12 @@ class RunKeeper(keras.callbacks.Callback):
             attention=attention,
         )
         # One line whatever the terminal's width: logs are searched by line.
-        self._console.print(
+        self._console.out(
             f"epoch {epoch:3d}  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  "
             f"Dice per patient {scores.mean:.3f} (median {row['val_dice_median']:.3f}, "
             f"worst {row['val_dice_min']:.3f}, n = {len(scores.dice)})  "
             f"{row['images_per_second']:.0f} images/s{'  best' if better else ''}",
             highlight=False,
-            soft_wrap=True,
         )
 
 

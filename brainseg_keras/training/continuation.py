@@ -77,7 +77,9 @@ def read_history(run: RunFolder, epochs: int) -> list[dict[str, float]]:
         raise InputError(f"{run.history} cannot be read ({error}). {cure}") from error
     with reading(run.history, cure):
         rows = table[table["epoch"] <= epochs].astype(float)
-        if rows["epoch"].tolist() != list(range(1, epochs + 1)) or rows["val_dice"].isna().any():
+        # A row that was cut lacks its last column.
+        missing = rows["val_dice"].isna() | rows.iloc[:, -1].isna()
+        if rows["epoch"].tolist() != list(range(1, epochs + 1)) or missing.any():
             raise ValueError(f"rows of epochs {rows['epoch'].tolist()}, expected 1 to {epochs}")
         return rows.to_dict("records")
 
@@ -97,13 +99,13 @@ def read_last(run: RunFolder, info: dict[str, Any]) -> keras.Model | None:
     """
     try:
         model = keras.saving.load_model(run.last)
-        kept = isinstance(model.optimizer, MeasuredAdam)
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
         _log.warning("%s cannot be read (%s).", run.last, (str(error).splitlines() or [type(error).__name__])[0][:200])
         return None
     wanted = _build(run, info)
-    if not kept or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
-        raise InputError(f"{run.last} is not the network of {run.info}. Restore the one, or the other.")
+    kept = getattr(model, "optimizer", None)
+    if not isinstance(kept, MeasuredAdam) or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
+        raise InputError(f"{run.last} is not the network of {run.info} with its optimizer. Restore one of them.")
     return model
 
 

@@ -183,6 +183,8 @@ def _compile(model: keras.Model, config: TrainingConfig) -> None:
     dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
     loss = get_loss(config.loss, include_background=not target.exclusive)
     model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
+    # Else its variables would be made inside the training step, which is then traced twice: half of the time to start.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _fit(
@@ -268,6 +270,7 @@ def _load(
     if config.augment:
         augmentation = _augmentation(config, source.channels)
     slices = load_slices(source, "train", preprocessing, context=config.context)
+    config.check_data(len(slices.images), len(source.channels) * (2 * config.context + 1))
     batches = SliceBatches(
         slices,
         batch_size=config.batch_size,
@@ -328,12 +331,11 @@ def _seconds(minutes: float | None) -> float | None:
 
 def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: SliceBatches) -> None:
     patients = info["patients"]
-    console.print(
+    console.out(
         f"{info['architecture']}, {info['parameters']:,} parameters, {info['precision']}; {patients['train']} training "
         f"and {patients['val']} validation patients, {batches.steps_per_epoch} steps an epoch\n"
         f"run: {run.path}   watch: tensorboard --logdir {run.path.parent}",
         highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -348,4 +350,4 @@ def _conclude(console: Console, run: RunFolder, info: dict[str, Any], progressio
             f"Best epoch {best['epoch']}: Dice per patient {scores.mean():.3f}, median {np.median(scores):.3f}, "
             f"n = {len(scores)} (validation, chose the checkpoint): {run.best}"
         )
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.out("\n".join(lines), highlight=False)
