@@ -213,8 +213,8 @@ def _listen(host: str, port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
-    # A name that is no name is a UnicodeError.
-    except (OSError, UnicodeError) as error:
+    # A name that is no name is a UnicodeError, a port beyond all an OverflowError.
+    except (OSError, OverflowError, UnicodeError) as error:
         taken.close()
         words = getattr(error, "strerror", None) or "this is no name of a machine"
         raise InputError(f"Cannot listen at {host}:{port} ({words}). Give another --port or --host.") from error

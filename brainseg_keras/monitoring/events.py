@@ -53,7 +53,9 @@ class EventWriter:
         from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
         from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-        page = TensorProto(dtype=DT_STRING, tensor_shape=TensorShapeProto(), string_val=[markdown.encode(errors="backslashreplace")])
+        page = TensorProto(
+            dtype=DT_STRING, tensor_shape=TensorShapeProto(), string_val=[markdown.encode(errors="backslashreplace")]
+        )
         self._add_tensor(tag, page, _metadata(_TEXT), step)
 
     def histogram(self, tag: str, values: np.ndarray, step: int, *, bins: int = 20) -> None:
