@@ -109,7 +109,7 @@ def wrap_model(model: Any, name: str) -> TrainedNetwork:
 
 
 def _with_information(network: TrainedNetwork, path: Path, name: str) -> TrainedNetwork:
-    if not path.is_file():
+    if not path.exists():
         return replace(network, name=name)
     folder = path.parent if path.name == "run.json" else None
     return replace(network, name=name, info=read_information(path), information=path, folder=folder)
@@ -133,12 +133,15 @@ def _naming(network: Network, name: str) -> Network:
 
     def call(batch: np.ndarray) -> np.ndarray:
         try:
-            return network(batch)
+            answer = network(batch)
         except Exception as error:  # TensorFlow, ONNX Runtime and LiteRT each have kinds of their own
             raise InputError(
                 f"{name} cannot take slices of {batch.shape[1]} x {batch.shape[2]} pixels and {batch.shape[3]} "
                 f"channels ({_first_line(error)}). Give it the size that it was trained with."
             ) from error
+        if np.isnan(answer).any():
+            raise InputError(f"{name} answers NaN: its weights are damaged. Restore it, or train it again.")
+        return answer
 
     return call
 
