@@ -4,11 +4,11 @@ It is for trying the software and for its tests, not for claims about tumours: w
 phantom alone.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import io
 import cv2
 import numpy as np
 from PIL import Image
