@@ -328,7 +328,7 @@ def printable(text: str | Path) -> str:
         Text without surrogates: what is no UTF-8 is spelt as `%` and two digits.
 
     Example:
-        >>> printable(os.fsdecode(b"caf\xe9.png"))
+        >>> printable(os.fsdecode(b"caf\\xe9.png"))
         'caf%E9.png'
     """
     read = os.fsencode(text).decode("utf-8", "surrogateescape")
