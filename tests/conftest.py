@@ -14,8 +14,25 @@ os.environ["BRAINSEG_CACHE"] = _CACHE
 
 
 #: Files that take longest: begun first, so that both workers end together.
-_LONGEST = """training resume page_browser export kills monitoring regions names folding refusals models_slow page_hostile
-attention_maps damage docs examples reports""".split()
+_LONGEST = (
+    "training",
+    "resume",
+    "page_browser",
+    "export",
+    "kills",
+    "monitoring",
+    "regions",
+    "names",
+    "folding",
+    "refusals",
+    "models_slow",
+    "page_hostile",
+    "attention_maps",
+    "damage",
+    "docs",
+    "examples",
+    "reports",
+)
 
 
 def pytest_collection_modifyitems(items):
