@@ -129,7 +129,7 @@ class EventWriter:
 
 
 def _utf8(text: str) -> str:
-    """Write out what UTF-8 does not have, as in the path of data in another locale: protocol buffers take UTF-8 alone."""
+    """Write out what UTF-8 does not have, as in a path in another locale: protocol buffers take UTF-8 alone."""
     return text.encode(errors="backslashreplace").decode()
 
 
