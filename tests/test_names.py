@@ -108,7 +108,7 @@ def in_plain_locale(commands):
     )
     lines = json.dumps([[part.encode().hex() for part in line] for line in commands])
     done = subprocess.run(
-        [sys.executable, "-c", code], input=lines.encode(), capture_output=True, env=os.environ | PLAIN, timeout=300
+        [sys.executable, "-c", code], input=lines.encode(), capture_output=True, env=os.environ | PLAIN, timeout=900
     )
     out, err = done.stdout.decode(), done.stderr.decode()
     assert "Unicode" not in err, err
