@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ _ENDS = 65536
 #: Folders from which this process has removed what killed ones left.
 _tidied: set[Path] = set()
 _SCRATCH = ".brainseg-"
+_SCRATCH_NAME = re.compile(r"\.brainseg-\d+-[0-9a-f]{8}(\..*)?")
 _LOCK, _OWNER = ".lock", ".lock.owner"
 
 
@@ -274,8 +276,9 @@ def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
         age: Seconds since such a file was last written to: a younger one may be in use.
     """
     for scratch in Path(folder).glob(f"{_SCRATCH}*"):
+        # A user's own file may be called almost so.
         with contextlib.suppress(OSError):
-            if time.time() - scratch.stat().st_mtime >= age:
+            if _SCRATCH_NAME.fullmatch(scratch.name) and time.time() - scratch.stat().st_mtime >= age:
                 _remove(scratch)
 
 
