@@ -66,7 +66,6 @@ TESTS = {
     "data/targets.py": "targets",
     "data/volumes.py": "lgg store predict batches",
     "inference/explanation.py": "explanation",
-    "inference/information.py": "networks",
     "inference/measures.py": "measures predict",
     "inference/information.py": "networks export",
     "inference/networks.py": "networks export predict",
