@@ -153,6 +153,18 @@ def test_what_comes_into_view_is_each_channels_own_background(dtype, channels):
     assert 0 < moved_masks.mean() < 1 and moved_masks.max() == 1
 
 
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_border_is_half_background_when_all_moves_by_half_a_pixel(dtype, channels):
+    """Tissue 80 over a background of 60 meets 60, and not 0: half-way is 70, which is half of the tissue."""
+    images = np.full((1, 16, 16, channels), 80, dtype)
+    ranges = np.tile(np.array([60.0, 80.0], "float32"), (1, channels, 1))
+    half = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5 / 16, **GEOMETRY)
+    moved, _ = half.normalised(images, np.ones((1, 16, 16), "uint8"), ranges, Fixed())
+    np.testing.assert_allclose(moved[0, 1:, 0], 0.5, atol=1e-6)
+    np.testing.assert_allclose(moved[0, 1:, 1:], 1, atol=1e-6)
+
+
 def test_a_flipped_slice_turns_as_far_as_any():
     """Flip and rotation together are a mirror image and no shear: distances stay as they were."""
     masks = np.zeros((200, 64, 64), "uint8")

@@ -159,3 +159,8 @@ def test_only_what_brats_holds_is_written(phantom, tmp_path):
 def test_what_is_there_is_kept(slices):
     with pytest.raises(InputError, match="exists already"):
         write_brats_phantom(slices.parents[2], patients=1, slices=8, size=48)
+
+
+def test_a_folder_without_slices_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no BraTS slices"):
+        read_brats(tmp_path)

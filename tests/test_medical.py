@@ -1,11 +1,13 @@
-"""DICOM as it is shown: inverted gray, rescaled values, slices in order, and their size."""
+"""DICOM as it is shown: inverted gray, rescaled values, slices in order, and their size. NIfTI of any axes."""
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 from scans import dicom_file
 
-from brainseg_keras.data.medical import dicom_series, read_dicom
+from brainseg_keras.data import medical
+from brainseg_keras.data.medical import dicom_series, read_dicom, read_nifti
 from brainseg_keras.errors import InputError
 
 PIXELS = np.arange(12).reshape(3, 4)
@@ -120,3 +122,29 @@ def test_colour_has_three_channels(one):
     change(one, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, BitsAllocated=8)
     change(one, BitsStored=8, HighBit=7, RescaleSlope=None, RescaleIntercept=None, PixelData=pixels.tobytes())
     np.testing.assert_array_equal(read_dicom([one])[0][0], pixels)
+
+
+# ---- NIfTI
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4), (5, 4, 3, 2), (5, 4, 3, 2, 1), (5, 4, 3, 1, 1, 1)])
+def test_axes_beyond_the_channels_go(shape, tmp_path):
+    """Columns, rows, slices, channels; what follows has one place each."""
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([-2.0, -3.0, 4.0, 1.0])), tmp_path / "a.nii")
+    read = read_nifti(tmp_path / "a.nii")
+    whole = data.reshape(5, 4, shape[2] if len(shape) > 2 else 1, -1)
+    np.testing.assert_array_equal(read.images, whole.transpose(2, 1, 0, 3))
+    assert read.spacing == (4, 3, 2)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 4, 3, 2, 2)])
+def test_other_axes_are_refused(shape, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"Cannot read .*a\.nii as NIfTI"):
+        read_nifti(tmp_path / "a.nii")
+
+
+def test_a_missing_library_is_named_with_its_extra():
+    with pytest.raises(InputError, match=r"no_such_reader is missing.*pip install 'brainseg_keras\[medical\]'"):
+        medical._library("no_such_reader")
