@@ -1,5 +1,9 @@
 """Errors that a user can mend: the command line prints them without a traceback."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class InputError(ValueError):
     """Bad input or usage: the message says what came, what is expected and the cure. Exit code 2."""
@@ -11,3 +15,28 @@ class TrainingError(RuntimeError):
 
 class IncompleteError(RuntimeError):
     """Some of many inputs failed and the others are done; the message says how many. Exit code 1."""
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, cure: str) -> Iterator[None]:
+    """Name the file where what stands in it is not what its writer writes.
+
+    Args:
+        path: The file.
+        cure: What to do about it; ends the message.
+
+    Raises:
+        InputError: Instead of what Python raises on a missing key, a wrong type or a value out of range.
+
+    Example:
+        >>> with reading("run.json", "Restore it."):
+        ...     {}["seed"]
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: run.json is damaged (KeyError: 'seed'). Restore it.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error} {cure}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). {cure}") from error

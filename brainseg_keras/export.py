@@ -1,9 +1,8 @@
 """Trained networks as SavedModel, ONNX or LiteRT, each compared with Keras before it is called done."""
 
 import contextlib
+import errno
 import io
-import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras.errors import InputError, TrainingError
-from brainseg_keras.inference.networks import load_network
+from brainseg_keras.files import write_json, write_whole
+from brainseg_keras.inference.information import read_information
+from brainseg_keras.inference.networks import information_file, load_network
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.models.folding import fold_batch_norm
 
@@ -44,7 +45,7 @@ def export(
     """Export a network for use without Keras, in float32 and for any batch size.
 
     BatchNormalization is folded into the convolutions. Preprocessing stays outside the graph: its parameters stand in
-    a JSON of the same name, which `brainseg predict --model` reads.
+    a JSON beside it (`lgg.onnx.json`), which `brainseg predict --model` reads.
 
     Args:
         model: Run folder, `.keras` file, shipped name, or a `Predictor` of one.
@@ -66,7 +67,8 @@ def export(
         brainseg_keras.errors.InputError: ...
     """
     path = Path(output)
-    _check(path, format, quantize)
+    information = information_file(path)
+    _check(path, information, format, quantize)
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     if predictor.model is None:
         raise InputError(f"{predictor.name} is an export already. Give the run or the .keras file it came from.")
@@ -74,23 +76,25 @@ def export(
     sample = _sample(keras_model)
     # Keras' ONNX export wants a model that has been called.
     keras_model(sample)
+    expected = np.asarray(predictor.model(sample, training=False), np.float32)
     write = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _write_litert}[format]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
-        made = Path(scratch) / path.name
-        write(keras_model, made, quantize)
-        expected = np.asarray(predictor.model(sample, training=False), np.float32)
-        difference = float(np.abs(_runner(format, made)(sample) - expected).max())
-        if quantize is None and not difference < PARITY:
-            raise TrainingError(f"The {format} export differs from Keras by {difference:.2g}, more than {PARITY:g}.")
-        shutil.move(made, path)
-    information = path.with_name(path.name + ".json") if format == "savedmodel" else path.with_suffix(".json")
-    content = _information(predictor, format, quantize, difference)
-    information.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return Exported(path, difference, information)
+    differences = []
+
+    def write_and_compare(scratch: Path) -> None:
+        write(keras_model, scratch, quantize)
+        differences.append(float(np.abs(_runner(format, scratch)(sample) - expected).max()))
+        if quantize is None and not differences[0] < PARITY:
+            raise TrainingError(
+                f"The {format} export differs from Keras by {differences[0]:.2g}, more than {PARITY:g}."
+            )
+        # Before the network: one without its JSON would be used with the wrong preprocessing.
+        write_json(information, _information(predictor, format, quantize, differences[0]))
+
+    write_whole(path, write_and_compare)
+    return Exported(path, differences[0], information)
 
 
-def _check(path: Path, format: str, quantize: str | None) -> None:
+def _check(path: Path, information: Path, format: str, quantize: str | None) -> None:
     if format not in FORMATS:
         raise InputError(f"format is one of {', '.join(FORMATS)}. Received: {format!r}.")
     if quantize is not None and (format != "litert" or quantize not in QUANTIZATIONS):
@@ -102,6 +106,9 @@ def _check(path: Path, format: str, quantize: str | None) -> None:
         raise InputError(f"A {format} file ends in {ending}. Received: {path}.")
     if path.exists():
         raise InputError(f"{path} exists already. Give another -o, or remove it.")
+    # Of an export that was stopped between its two files, the JSON may be there; any other is not ours to replace.
+    if information.exists() and "difference_from_keras" not in read_information(information):
+        raise InputError(f"{information} exists already and is none of an export. Give another -o, or remove it.")
 
 
 def _sample(model: Any) -> np.ndarray:
@@ -111,8 +118,7 @@ def _sample(model: Any) -> np.ndarray:
 
 
 def _write_savedmodel(model: Any, path: Path, quantize: str | None) -> None:
-    with _quiet():
-        model.export(path, verbose=False)
+    _export_savedmodel(model, path)
 
 
 def _write_onnx(model: Any, path: Path, quantize: str | None) -> None:
@@ -126,7 +132,7 @@ def _write_litert(model: Any, path: Path, quantize: str | None) -> None:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        model.export(folder, verbose=False)
+        _export_savedmodel(model, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -134,6 +140,17 @@ def _write_litert(model: Any, path: Path, quantize: str | None) -> None:
             sample = _sample(model)
             converter.representative_dataset = lambda: ([sample[i : i + 1]] for i in range(len(sample)))
         path.write_bytes(converter.convert())
+
+
+def _export_savedmodel(model: Any, path: Path) -> None:
+    import tensorflow as tf
+
+    try:
+        with _quiet():
+            model.export(path, verbose=False)
+    except tf.errors.OpError as error:
+        # TensorFlow has words of its own for a full disk.
+        raise OSError(errno.EIO, error.message, str(path)) from error
 
 
 def _runner(format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:

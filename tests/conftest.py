@@ -13,8 +13,43 @@ _CACHE = tempfile.mkdtemp(prefix="brainseg-tests-")
 os.environ["BRAINSEG_CACHE"] = _CACHE
 
 
+#: Files that take longest: begun first, so that both workers end together.
+_LONGEST = (
+    "training",
+    "resume",
+    "page_browser",
+    "export",
+    "kills",
+    "monitoring",
+    "regions",
+    "names",
+    "folding",
+    "refusals",
+    "models_slow",
+    "page_hostile",
+    "attention_maps",
+    "damage",
+    "docs",
+    "examples",
+    "reports",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What a test printed may hold names that are no UTF-8, which a worker cannot send."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +79,36 @@ def phantom(tmp_path_factory):
 def own_phantom(phantom, tmp_path):
     """A copy of the phantom that a test may damage."""
     return Path(shutil.copytree(phantom, tmp_path / "kaggle_3m"))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Five small patients, packed; read it, do not write to it."""
+    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.sources import open_source
+    from brainseg_keras.data.store import write_store
+
+    folder = tmp_path_factory.mktemp("training")
+    write_phantom(folder, patients=5, slices=8, size=64, seed=1)
+    return write_store(open_source(folder), folder / "phantom.h5")
+
+
+@pytest.fixture(scope="session")
+def finished(store, tmp_path_factory):
+    """A run of two epochs; read it, do not write to it."""
+    from runs import tiny
+
+    from brainseg_keras.training import train
+
+    return train(tiny(store), output=tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def own_run(finished, tmp_path):
+    """A copy of that run that a test may damage."""
+    from brainseg_keras.training import RunFolder
+
+    return RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")

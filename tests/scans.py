@@ -63,7 +63,7 @@ def dicom_file(path, pixels, *, number=1, series="1.2.3"):
     header = FileMetaDataset()
     header.TransferSyntaxUID = ExplicitVRLittleEndian
     header.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
-    header.MediaStorageSOPInstanceUID = generate_uid()
+    header.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[path.name, str(number)])
     file = pydicom.Dataset()
     file.file_meta = header
     file.SOPClassUID, file.SOPInstanceUID = header.MediaStorageSOPClassUID, header.MediaStorageSOPInstanceUID

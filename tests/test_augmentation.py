@@ -69,8 +69,11 @@ class Fixed:
         ({"zoom": 1.0}, (52.5, 12.5)),  # both distances double
         ({"shift": 0.125}, (50, 30)),  # an eighth of 64 pixels
         ({"flip": 1.0}, (42, 41)),  # 63 - 22
+        ({"flip": 1.0, "rotate": 90}, (41, 21)),  # first mirrored, to x = 9.5; then x = -10.5, y = 9.5
+        ({"rotate": 90, "zoom": 1.0}, (12.5, 10.5)),  # turned, then both distances double: x = -21, y = -19
+        ({"rotate": 90, "shift": 0.125}, (30, 29)),  # turned about the centre, then 8 pixels down and to the right
     ],
-    ids=["rotate", "zoom", "shift", "flip"],
+    ids=["rotate", "zoom", "shift", "flip", "flip and rotate", "rotate and zoom", "rotate and shift"],
 )
 def test_where_a_point_goes(setting, expected):
     """Worked by hand: row 42, column 22 of 64 pixels a side, so that the centre is (31.5, 31.5)."""
@@ -134,6 +137,50 @@ def test_what_comes_into_view_is_background():
     constant = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5, **GEOMETRY)
     moved, _ = constant(np.ones((1, 32, 32, 1), "float32"), np.ones((1, 32, 32), "uint8"), np.random.default_rng(1))
     assert moved.min() == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_what_comes_into_view_is_each_channels_own_background(dtype, channels):
+    """A slice that is background all over stays so, wherever its scanner put zero."""
+    background = np.arange(20, 20 + 10 * channels, 10)
+    images = np.tile(background, (2, 16, 16, 1)).astype(dtype)
+    ranges = np.tile(np.stack([background, background + 50], axis=-1).astype("float32"), (2, 1, 1))
+    moving = Augmentation(rotate=30, zoom=0.5, shift=0.5, noise=0)
+    masks = np.ones((2, 16, 16), "uint8")
+    moved, moved_masks = moving.normalised(images, masks, ranges, np.random.default_rng(2))
+    assert (moved == 0).all()
+    assert 0 < moved_masks.mean() < 1 and moved_masks.max() == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_border_is_half_background_when_all_moves_by_half_a_pixel(dtype, channels):
+    """Tissue 80 over a background of 60 meets 60, and not 0: half-way is 70, which is half of the tissue."""
+    images = np.full((1, 16, 16, channels), 80, dtype)
+    ranges = np.tile(np.array([60.0, 80.0], "float32"), (1, channels, 1))
+    half = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5 / 16, **GEOMETRY)
+    moved, _ = half.normalised(images, np.ones((1, 16, 16), "uint8"), ranges, Fixed())
+    np.testing.assert_allclose(moved[0, 1:, 0], 0.5, atol=1e-6)
+    np.testing.assert_allclose(moved[0, 1:, 1:], 1, atol=1e-6)
+
+
+def test_a_flipped_slice_turns_as_far_as_any():
+    """Flip and rotation together are a mirror image and no shear: distances stay as they were."""
+    masks = np.zeros((200, 64, 64), "uint8")
+    corners = np.array([[20, 20], [20, 44], [40, 20]])
+    for label, (row, column) in enumerate(corners, start=1):
+        masks[:, row - 1 : row + 2, column - 1 : column + 2] = label
+    turned = Augmentation(rotate=45, flip=0.5, zoom=0, shift=0, **GEOMETRY)
+    _, moved = turned(masks[..., np.newaxis].astype("float32"), masks, np.random.default_rng(0))
+    places = np.array([[np.argwhere(mask == label).mean(axis=0) for label in (1, 2, 3)] for mask in moved])
+    sides = np.linalg.norm(places[:, [1, 2, 2]] - places[:, [0, 0, 1]], axis=-1)
+    np.testing.assert_allclose(sides, np.tile([24, 20, np.hypot(24, 20)], (200, 1)), atol=1.5)
+    across, down = places[:, 1] - places[:, 0], places[:, 2] - places[:, 0]
+    turn = across[:, 1] * down[:, 0] - across[:, 0] * down[:, 1]
+    # Mirrored or not, and neither is rare.
+    np.testing.assert_allclose(np.abs(turn), 24 * 20, atol=60)
+    assert 0.4 < (turn < 0).mean() < 0.6
 
 
 def test_same_generator_same_result_and_each_slice_its_own():

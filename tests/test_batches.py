@@ -66,6 +66,21 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert any((first[step][0] != other[step][0]).any() for step in range(3))
 
 
+def test_the_seed_is_the_augmentations_too():
+    """Of one slice alone the order says nothing: what differs is how it was turned."""
+    one = slices(1, 0)
+    first, again, other = (SliceBatches(one, batch_size=2, augmentation=Augmentation(), seed=s)[0] for s in (3, 3, 4))
+    np.testing.assert_array_equal(first[0], again[0])
+    assert (first[0] != other[0]).any()
+    later = SliceBatches(one, batch_size=2, augmentation=Augmentation(), seed=3)[1]
+    assert (first[0] != later[0]).any() and (first[0][0] != first[0][1]).any()
+
+
+def test_slices_with_and_without_tumour_are_shuffled_apart():
+    batches = SliceBatches(slices(8, 8), batch_size=16)
+    assert any((drawn[:8] != drawn[8:] - 8).any() for drawn in map(batches.indices, range(4)))
+
+
 BATCH_41 = """
 import hashlib
 import numpy as np
@@ -163,7 +178,10 @@ def test_ordered_batches_hold_every_slice_once():
     assert len(batches) == 3
 
 
-@pytest.mark.parametrize(("settings_", "words"), [({"batch_size": 0}, "at least 1"), ({"tumour_share": 2}, "0 and 1")])
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [({"batch_size": 0}, "batch_size is a whole number"), ({"tumour_share": 2}, "tumour_share is a number")],
+)
 def test_impossible_batches_are_refused(settings_, words):
     with pytest.raises(InputError, match=words):
         SliceBatches(slices(2, 2), **settings_)

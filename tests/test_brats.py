@@ -82,6 +82,15 @@ def test_one_millimetre_where_the_file_does_not_say(own):
     assert open_source(own).volume("volume_1").spacing == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.0, 1.0, 1.0), (np.nan, 1.0, 1.0), "one", -2.0])
+def test_spacing_that_is_none_is_refused(own, spacing):
+    for file in own.glob("volume_1_*.h5"):
+        with h5py.File(file, "r+") as content:
+            content["image"].attrs["spacing"] = spacing
+    with pytest.raises(InputError, match=r"volume_1_slice_0\.h5"):
+        open_source(own).volume("volume_1")
+
+
 def rewrite(file, name, values):
     with h5py.File(file, "r+") as content:
         del content[name]
@@ -150,3 +159,8 @@ def test_only_what_brats_holds_is_written(phantom, tmp_path):
 def test_what_is_there_is_kept(slices):
     with pytest.raises(InputError, match="exists already"):
         write_brats_phantom(slices.parents[2], patients=1, slices=8, size=48)
+
+
+def test_a_folder_without_slices_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no BraTS slices"):
+        read_brats(tmp_path)

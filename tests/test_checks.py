@@ -300,13 +300,22 @@ def test_the_command_writes_table_json_and_page_and_says_it_by_its_exit_code(lgg
     shifted(patients(lgg_copy)[2])
     done = brainseg("data", "check", lgg_copy, "-o", "report", "--json", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    findings = json.loads((tmp_path / "report" / "findings.json").read_text())
+    findings = json.loads((tmp_path / "report" / "findings.json").read_text())["findings"]
     assert json.loads(done.stdout)["findings"] == findings
     assert findings[0]["severity"] == "error"
     page = (tmp_path / "report" / "findings.html").read_text()
     pictures = sum(len(finding.pictures) for finding in check_data(lgg_copy))
     assert page.count("data:image/png;base64,") == pictures > 1 and findings[0]["text"] in html.unescape(page)
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_somebody_elses_findings_are_not_replaced(clean, tmp_path):
+    (tmp_path / "findings.json").write_text('["mine"]')
+    done = brainseg("data", "check", clean, "-o", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2 and "findings.json is there, and brainseg did not make it" in " ".join(
+        done.stderr.split()
+    )
+    assert (tmp_path / "findings.json").read_text() == '["mine"]'
 
 
 def test_nothing_to_check(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from scans import CHANNELS, brightness_model
@@ -9,7 +10,7 @@ from test_folding import trained
 from test_models import both_styles, every_model, narrow
 
 from brainseg_keras.data.preprocessing import Preprocessing
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.export import export
 from brainseg_keras.inference import Postprocessing, Predictor, predict
 
@@ -59,6 +60,41 @@ def test_an_export_carries_its_preprocessing_and_predicts_the_same_masks(format,
     summaries = [predict([phantom], tmp_path / str(n), predictor=p).summary for n, p in enumerate((predictor, twin))]
     assert summaries[0].tumour_pixels.tolist() == summaries[1].tumour_pixels.tolist()
     assert summaries[0].tumour_pixels.sum() > 0
+
+
+class Forgetful(keras.layers.Layer):
+    """Adds something that its config does not tell, so that a copy of it adds something else."""
+
+    def __init__(self, added, told, **options):
+        super().__init__(**options)
+        self.added, self.told = added, told
+
+    def call(self, x):
+        return x + self.added
+
+    def get_config(self):
+        return super().get_config() | {"added": self.told, "told": self.told}
+
+
+def forgetful(difference):
+    """A network that exports as another, with answers that lie so far apart."""
+    image = keras.Input((32, 32, 3))
+    answer = keras.layers.Conv2D(1, 1, activation="sigmoid")(image)
+    return Predictor(keras.Model(image, Forgetful(added=0.0, told=difference)(answer)))
+
+
+@pytest.mark.parametrize("difference", [0.0002, -0.0002])
+@pytest.mark.parametrize("format", FILES)
+def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(format, difference, tmp_path):
+    with pytest.raises(TrainingError, match=f"The {format} export differs from Keras by 0.0002, more than 0.0001"):
+        export(forgetful(difference), tmp_path / FILES[format], format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rounding_error_is_no_other_answer(tmp_path):
+    done = export(forgetful(0.00005), tmp_path / "saved", format="savedmodel")
+    assert done.difference == pytest.approx(0.00005, rel=0.01)
+    assert json.loads(done.information.read_text())["difference_from_keras"] == done.difference
 
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])

@@ -205,3 +205,10 @@ def test_real_volumes_are_read_checked_and_normalised(lgg):
     assert len(clinical) == 110
     assert clinical.isna().any(axis=None)
     assert {name.rsplit("_", 1)[0] for name in source.table.patient} <= set(clinical.index)
+
+
+@pytest.mark.parametrize("content", [b"a", b"\xff\xfe\x00,\x00", b'Patient,"', b""])
+def test_a_table_that_is_none_is_named(content, tmp_path):
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"data\.csv"):
+        read_clinical(tmp_path / "data.csv")

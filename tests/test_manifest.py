@@ -1,5 +1,7 @@
 """Manifests: no patient on two sides, and nothing half-written."""
 
+import os
+
 import pandas as pd
 import pytest
 
@@ -14,6 +16,16 @@ def rows(*triples):
     common = {"dataset": "lgg", "image": "a.tif", "mask": "a_mask.tif", "tumour_pixels": 3}
     sums = {"image_sha256": "", "mask_sha256": ""}
     return pd.DataFrame([common | sums | {"patient": p, "slice": n, "split": s} for p, n, s in triples])
+
+
+def test_somebody_elses_table_is_not_replaced(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient,age\nA,40\n")
+    with pytest.raises(InputError, match=r"patients\.csv is there, and brainseg did not make it"):
+        write_manifest(rows(("A", 1, "train")), tmp_path / "patients.csv")
+    assert (tmp_path / "patients.csv").read_text() == "patient,age\nA,40\n"
+    for name in ("first", "second"):
+        write_manifest(rows((name, 1, "train")), tmp_path / "manifest.csv")
+    assert read_manifest(tmp_path / "manifest.csv").patient.tolist() == ["second"]
 
 
 def test_round_trip(phantom, tmp_path):
@@ -40,6 +52,8 @@ def test_patient_in_two_splits_is_refused_unless_asked_for(tmp_path):
         (rows(("A", 1, "train")).assign(slice="one"), "column slice holds whole numbers"),
         (rows(("A", 1, "train")).assign(slice=1.5), "column slice holds whole numbers"),
         (rows(("A", 1, "train")).assign(tumour_pixels=""), "column tumour_pixels holds whole numbers"),
+        (rows(("A", 1, "train")).assign(slice="9" * 30), "column slice holds whole numbers"),
+        (rows(("A", 1, "train")).assign(slice=-1), "column slice holds whole numbers from 0 on, not -1"),
         (rows(("A", 1, "train"))[:0], "lists no slices"),
         (rows(("A", 1, "train"), ("A", 2, "")), "more than one split"),
     ],
@@ -100,3 +114,14 @@ def test_a_shuffled_table_is_written_in_order(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [[p, n] for p in "AB" for n in ("1", "2", "10")]
+
+
+def test_a_name_that_is_no_text_is_refused_before_it_is_in_a_manifest(own_phantom):
+    folder = sorted(path for path in own_phantom.iterdir() if path.is_dir())[0]
+    folder.rename(own_phantom / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(InputError, match=r"caf%E9.* Rename"):
+        read_lgg(own_phantom)
+    skipped = {}
+    table, _ = read_lgg(own_phantom, skipped=skipped)
+    assert table.patient.nunique() == 5
+    assert len(skipped) == 1

@@ -76,3 +76,21 @@ def test_measures_by_every_pixel_and_every_pair(mask, spacing):
     assert found.largest_diameter <= longest + steps.max() + 1e-9
     planes = max((largest_diameter(plane, None if spacing is None else spacing[1:]) for plane in mask), default=0.0)
     assert found.largest_diameter == pytest.approx(planes)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [
+        (None, 12),  # the 12 rows
+        ((9.0, 1.0, 3.0), 30),  # the 10 columns of 3 mm
+        ((9.0, 3.0, 1.0), 36),
+        ((1.0, 2.0, 2.5), 25),
+    ],
+)
+def test_rows_and_columns_have_sizes_of_their_own(spacing, expected):
+    """A line of 10 columns in one slice and one of 12 rows in another: which is longer hangs on the pixels' sides."""
+    mask = np.zeros((3, 16, 16), np.uint8)
+    mask[0, 4, 2:12], mask[2, 1:13, 7] = 1, 1
+    found = measure(mask, np.full(mask.shape, 0.5), spacing)
+    assert found.largest_diameter == pytest.approx(expected)
+    assert found.unit == ("pixels" if spacing is None else "mm")

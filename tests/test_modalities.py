@@ -33,3 +33,31 @@ def test_flair_stands_in_for_a_missing_sequence():
     arranged, remark = arrange_channels(images, ("T1ce", "FLAIR"), CHANNELS, "x")
     assert arranged[0, 0, 0].tolist() == [2, 2, 1]
     assert remark == "x: FLAIR stands in for T1, which is missing"
+
+
+def test_of_a_picture_in_colour_a_network_of_one_channel_sees_the_mean():
+    colour = np.tile([30.0, 60.0, 120.0], (2, 4, 4, 1))
+    arranged, remark = arrange_channels(colour, None, ("FLAIR",), "x")
+    assert arranged.shape == (2, 4, 4, 1) and (arranged == 70).all()
+    assert remark == "x: the mean of its three channels is FLAIR"
+    gray = np.repeat(np.arange(16.0).reshape(1, 4, 4, 1), 3, axis=-1)
+    arranged, remark = arrange_channels(gray, None, ("FLAIR",), "x")
+    np.testing.assert_array_equal(arranged, gray[..., :1])
+    assert remark is None
+
+
+def test_one_channel_fills_all_and_is_named_where_it_has_a_name():
+    one = np.arange(16.0).reshape(1, 4, 4, 1)
+    for names, said in ((None, "its one channel fills"), (("T2",), "its one channel (T2) fills")):
+        arranged, remark = arrange_channels(one, names, CHANNELS, "x")
+        np.testing.assert_array_equal(arranged, np.repeat(one, 3, axis=-1))
+        assert remark == f"x: {said} T1, FLAIR, T1ce"
+
+
+def test_channels_without_names_are_taken_as_they_come():
+    images = np.arange(48.0).reshape(1, 4, 4, 3)
+    arranged, remark = arrange_channels(images, None, CHANNELS, "x")
+    assert arranged is images and remark is None
+    # The same number, other names: the names decide.
+    with pytest.raises(InputError, match=r"x has 2 channels \(T2, PD\). The network takes 1 \(T1\)"):
+        arrange_channels(images[..., :2], ("T2", "PD"), ("T1",), "x")

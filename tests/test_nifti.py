@@ -8,7 +8,9 @@ from commands import brainseg
 from volumes import LPS, SHAPE, head, write_patient, write_volume
 
 from brainseg_keras.data.labels import SCHEMES
+from brainseg_keras.data.nifti import read_nifti_folders, read_nifti_patient
 from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.volumes import FileVolumes
 from brainseg_keras.errors import InputError
 
 # Labels in files for background, necrotic core, edema and enhancing tumour.
@@ -171,6 +173,24 @@ def test_refusals_name_the_file_and_the_cure(tmp_path, damage, said, cure):
     damage(tmp_path)
     with pytest.raises(InputError, match=rf"(?s){said}.*{cure}"):
         open_source(tmp_path).volume("P_1")
+
+
+@pytest.mark.parametrize("modality", [{}, [], "FLAIR", {"a": "FLAIR"}, None, 3])
+def test_a_task_that_does_not_say_its_sequences(tmp_path, modality):
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": modality}))
+    write_volume(tmp_path / "labelsTr" / "B_1.nii.gz", head(0)[1])
+    write_volume(tmp_path / "imagesTr" / "B_1.nii.gz", head(0)[0])
+    with pytest.raises(InputError, match=r"dataset\.json does not say its sequences"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["#7", "#-1", "#x", "#\u00b2"])
+def test_a_manifest_that_names_no_sequence_of_a_file(tmp_path, number):
+    write_patient(tmp_path, "P_1", images=("_flair",))
+    table, root = read_nifti_folders(tmp_path)
+    table["image"] += number
+    with pytest.raises(InputError, match=r"P_1_flair\.nii\.gz holds 1 sequences"):
+        FileVolumes(table, root, ("FLAIR",), read=read_nifti_patient).volume("P_1")
 
 
 def test_a_missing_sequence_may_be_left_out_of_all(tmp_path):

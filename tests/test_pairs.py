@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainseg_keras.data.pairs import read_pairs
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.errors import InputError
 
@@ -76,6 +77,13 @@ def test_refusals(tmp_path, damage, said):
     damage(tmp_path)
     with pytest.raises(InputError, match=rf"(?s){said}"):
         open_source(tmp_path)
+
+
+def test_signs_that_look_like_numbers_are_counted(tmp_path):
+    for name in ("A_x\u00b2", "A_x\u00b3"):
+        write_pair(tmp_path, name)
+    table, _ = read_pairs(tmp_path, image_pattern=r"(?P<patient>.)_x(?P<slice>.)")
+    assert table.slice.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("pattern", ["(?P<patient>", r"(\d+)"])

@@ -1,11 +1,12 @@
 """From stored slices to the network's input and back."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
+from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
 from brainseg_keras.errors import InputError
 
 
@@ -19,6 +20,31 @@ def head(scalp=150.0, brain=60.0, channels=3):
 
 def test_background_and_tissue_of_a_head():
     np.testing.assert_allclose(intensity_range(head()), [[0, 60]] * 3)
+
+
+@pytest.mark.parametrize(("shared", "expected"), [(60, [150, 80, 80]), (40, [50, 80, 0.001])])
+def test_what_most_channels_show_is_the_head_where_all_show_less_than_half_of_it(shared, expected):
+    """A hundred pixels of head, of which the third channel shows the first `shared`."""
+    pixels = np.zeros((1, 20, 10, 3))
+    head = pixels.reshape(-1, 3)[:100]
+    # By its own order the first channel is 150, 100 and then 50; the second is 80 all over.
+    head[:40, 0], head[40:60, 0], head[60:, 0], head[:, 1], head[:shared, 2] = (
+        150,
+        100 if shared == 60 else 50,
+        50,
+        80,
+        80,
+    )
+    np.testing.assert_allclose(intensity_range(pixels), [[0, tissue] for tissue in expected])
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 7, 7, 3), (1, 33, 1, 1)])
+def test_memory_begins_where_tensorflow_wants_it(shape):
+    arrays = [aligned_empty(shape) for _ in range(40)]
+    for number, array in enumerate(arrays):
+        assert array.shape == shape and array.dtype == np.float32 and array.ctypes.data % 64 == 0
+        array[...] = number
+    assert all((array == number).all() for number, array in enumerate(arrays))
 
 
 def test_bright_scalp_does_not_darken_the_brain():
@@ -169,6 +195,13 @@ def test_masks_take_the_nearest_pixel(side, size):
     np.testing.assert_array_equal(Preprocessing(size).masks(masks), masks[:, nearest][:, :, nearest])
 
 
+@pytest.mark.parametrize("size", [8, 12, 20])
+def test_no_label_comes_up_between_two(size):
+    """Between edema (2) and background a mixture would be necrosis (1)."""
+    masks = np.kron([[0, 2, 0], [2, 0, 4]], np.ones((5, 4), int)).astype(np.uint8)[None]
+    assert set(np.unique(Preprocessing(size).masks(masks))) == {0, 2, 4}
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_blur_and_clahe_change_the_picture_and_not_its_form(channels, dtype):
@@ -188,6 +221,20 @@ def test_blur_and_clahe_change_the_picture_and_not_its_form(channels, dtype):
 def test_clahe_raises_local_contrast():
     ramp = np.tile(np.linspace(100, 120, 64), (64, 1)).astype("uint8")[None, ..., None]
     assert np.ptp(Preprocessing(64, clahe=4.0).images(ramp).astype(int)) > 1.4 * np.ptp(ramp.astype(int))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_each_channel_is_equalised_in_eight_by_eight_tiles(dtype):
+    images = np.random.default_rng(0).integers(20, 220, (2, 64, 64, 2)).astype(dtype)
+    found = Preprocessing(64, clahe=2.0).images(images)
+    clahe = cv2.createCLAHE(2.0, (8, 8))
+    # Floats are equalised as 16 bits between the least and the largest of all.
+    low, scale = (images.min(), 65535 / np.ptp(images)) if dtype == "float32" else (0, 1)
+    whole = np.round((images - low) * scale).astype("uint16" if dtype == "float32" else "uint8")
+    for number in range(2):
+        for channel in range(2):
+            expected = clahe.apply(np.ascontiguousarray(whole[number, ..., channel])) / scale + low
+            np.testing.assert_allclose(found[number, ..., channel], expected, rtol=1e-5)
 
 
 def test_a_filtered_volume_is_normalised_by_what_the_filter_left():

@@ -1,18 +1,23 @@
 """Predicting among bad files and bad usage: what is wrong is named, and the rest is done."""
 
 import json
+import os
 import re
-import struct
-import zlib
+import stat
+import subprocess
+import sys
 
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 import pytest
-from commands import brainseg
+from bad_files import BAD, encapsulated_postscript
+from commands import brainseg, fresh_brainseg
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
 
+from brainseg_keras.data.images import read_image
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.scans import find_scans
 from brainseg_keras.errors import InputError
@@ -22,46 +27,6 @@ from brainseg_keras.inference import Predictor, predict
 @pytest.fixture(scope="module")
 def predictor():
     return Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
-
-
-def truncated(path):
-    PICTURES["gray.png"](path)
-    path.write_bytes(path.read_bytes()[:200])
-
-
-def huge(path):
-    """A header that promises 20,000 x 20,000 pixels, and no pixels."""
-    content = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
-    chunk = b"IHDR" + content
-    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    data = b"IDAT" + zlib.compress(b"\0" * 100)
-    path.write_bytes(head + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)))
-
-
-def nan_volume(path):
-    nifti_file(path, "RAS", fill=np.nan)
-
-
-def pages(path):
-    Image.fromarray(GRAY).save(path, save_all=True, append_images=[Image.fromarray(GRAY)])
-
-
-BAD = {
-    "text.png": (lambda path: path.write_text("no picture"), "Cannot decode"),
-    "empty.png": (lambda path: path.write_bytes(b""), "Cannot decode"),
-    "empty.tif": (lambda path: path.write_bytes(b""), "Cannot decode"),
-    "truncated.png": (truncated, "Cannot decode"),
-    "dot.png": (lambda path: Image.new("L", (1, 1), 9).save(path), "1 x 1 pixels"),
-    "huge.png": (huge, "20000|Cannot decode"),
-    "wide.png": (lambda path: Image.new("1", (8200, 20)).save(path), "8200 x 20"),
-    "black.png": (lambda path: Image.new("L", (64, 64)).save(path), "nothing to see"),
-    "pages.tif": (pages, "2 pictures"),
-    "nan.nii.gz": (nan_volume, "NaN"),
-    "text.nii": (lambda path: path.write_text("no volume"), "as NIfTI"),
-    "empty.nii.gz": (lambda path: path.write_bytes(b""), "as NIfTI"),
-    "text.dcm": (lambda path: path.write_text("no slice"), "as DICOM"),
-    "text.h5": (lambda path: path.write_text("no slice"), "as a BraTS slice"),
-}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -76,6 +41,136 @@ def test_a_bad_file_is_named_and_the_others_go_on(name, predictor, tmp_path):
     assert file.endswith(name)
     assert name in message
     assert re.search(words, message)
+    table = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("file")
+    assert table.loc[file].error == message
+    assert table.loc[file].drop("error").isna().all()
+    good = table.loc[str(tmp_path / "good.png")]
+    assert good.isna().to_dict() == {name: name in ("tumour_ml", "error") for name in table.columns}
+    assert good.tumour_pixels == done.summary.tumour_pixels[0] > 0
+
+
+def test_ghostscript_is_not_asked(monkeypatch, tmp_path):
+    """A file of EPS that is called .png: Pillow would start the program `gs` on it."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    encapsulated_postscript(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png as PNG, JPEG, TIFF or BMP"):
+        read_image(tmp_path / "a.png")
+    assert not (tmp_path / "started").exists()
+
+
+def test_the_memory_that_counts_is_what_the_process_may_take(tmp_path):
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "from brainseg_keras.data.memory import check_fits, free_memory\n"
+        "assert free_memory() <= 2**30\n"
+        "check_fits('small', (2**26,))\n"
+        "check_fits('large', (2**26 + 1,))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "InputError: large says that its shape is (67108865,), which is 0.3 GB" in done.stderr
+
+
+NAMES = {
+    "no UTF-8": (b"caf\xe9.png", "caf%E9"),
+    "no UTF-8, in a folder": (b"\xff/a.png", "%FF/a"),
+    "as long as it can be": ("n" * 243 + ".png", "n" * 243),
+    "another script": ("\u8133\u816b\u7624.png", "\u8133\u816b\u7624"),
+    "markup": ("[/bold]{0}%s.png", "[/bold]{0}%s"),
+    "a quote and a line": ('a"b\n,c.png', 'a"b\n,c'),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_segmented_and_listed(name, predictor, tmp_path):
+    given, result = NAMES[name]
+    file = tmp_path / "in" / os.fsdecode(given)
+    file.parent.mkdir(parents=True)
+    PICTURES["gray.png"](file)
+    done = predict([tmp_path / "in"], tmp_path / "out", predictor=predictor)
+    written = tmp_path / "out" / f"{result}_mask.png"
+    assert np.array(Image.open(written)).any()
+    (row,) = pd.read_csv(tmp_path / "out" / "summary.csv").itertuples()
+    assert row.mask == done.summary["mask"][0] == str(written)
+    assert row.tumour_pixels > 0
+    assert result in row.file
+    # And again, over what is there.
+    predict([tmp_path / "in"], tmp_path / "out", predictor=predictor)
+    assert len(pd.read_csv(tmp_path / "out" / "summary.csv")) == 1
+
+
+@pytest.mark.parametrize(("length", "kind"), [(244, "png"), (251, "png"), (244, "nii.gz"), (248, "nii.gz")])
+def test_a_name_too_long_for_its_results_is_a_row(length, kind, predictor, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    name = "n" * length + f".{kind}"
+    if kind == "png":
+        PICTURES["gray.png"](folder / name)
+    else:
+        nifti_file(folder / name, "RAS")
+    PICTURES["gray.png"](folder / "good.png")
+    done = predict([folder], tmp_path / "out", predictor=predictor)
+    assert "more than 255 bytes. Rename it" in done.failures[str(folder / name)]
+    table = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("file")
+    assert "255 bytes" in table.loc[str(folder / name)].error
+    written = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
+    assert written == ["good_mask.png", "good_overlay.png", "summary.csv"]
+
+
+def test_bad_names_in_a_patients_folder_cost_that_slice_alone(predictor, tmp_path):
+    patient = tmp_path / ("P" * 240)
+    patient.mkdir()
+    for number in (1, 10000):
+        Image.fromarray(GRAY + np.uint8(number % 7)).save(patient / f"{patient.name}_{number}.tif")
+    done = predict([patient], tmp_path / "out", predictor=predictor)
+    assert len(done.summary) == 1
+    assert list(done.failures) == [str(patient / f"{patient.name}_10000.tif")]
+
+
+def test_a_scan_on_which_the_network_fails_is_a_row(tmp_path):
+    """This one takes no slice whose edge is bright."""
+
+    @keras.saving.register_keras_serializable("tests")
+    class Picky(keras.layers.Layer):
+        def call(self, x):
+            import tensorflow as tf
+
+            with tf.control_dependencies([tf.debugging.assert_less(x[:, 32, 2], 0.5, message="bright edge")]):
+                return tf.identity(x[..., :1])
+
+    image = keras.Input((None, None, 3))
+    network = Predictor(keras.Model(image, Picky()(image)), preprocessing=Preprocessing(64), channels=CHANNELS)
+    PICTURES["colour.png"](tmp_path / "good.png")
+    bright = GRAY.copy()
+    bright[:, :10] = 200
+    Image.fromarray(bright).save(tmp_path / "bad.png")
+    done = predict([tmp_path], tmp_path / "out", predictor=network)
+    assert [row.file for row in done.summary.itertuples()] == [str(tmp_path / "good.png")]
+    assert list(done.failures) == [str(tmp_path / "bad.png")]
+    assert done.failures[str(tmp_path / "bad.png")].startswith(f"{tmp_path / 'bad.png'}: ")
+
+
+def test_a_picture_that_predict_did_not_make_is_not_replaced(predictor, tmp_path):
+    """Masks drawn by hand lie where a call with -o in the folder itself would write."""
+    for name in ("a", "b"):
+        PICTURES["gray.png"](tmp_path / f"{name}.png")
+    Image.fromarray(np.full(GRAY.shape, 255, np.uint8)).save(tmp_path / "a_mask.png")
+    nifti_file(tmp_path / "c.nii.gz", "RAS")
+    nifti_file(tmp_path / "c_mask.nii.gz", "RAS")
+    PICTURES["gray.png"](tmp_path / "d.png")
+    (tmp_path / "d_overlay.png").mkdir()
+    before = {name: (tmp_path / name).read_bytes() for name in ("a_mask.png", "c_mask.nii.gz")}
+    for _ in range(2):
+        done = predict([tmp_path], tmp_path, predictor=predictor)
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+        assert [row.file for row in done.summary.itertuples()] == [str(tmp_path / "b.png")]
+        assert sorted(done.failures) == [str(tmp_path / name) for name in ("a.png", "c.nii.gz", "d.png")]
+        assert not (tmp_path / "d_mask.png").exists()
+        assert "brainseg did not make it" in done.failures[str(tmp_path / "a.png")]
 
 
 def test_a_bad_slice_does_not_cost_its_patient(own_phantom, predictor, tmp_path):
@@ -96,24 +191,12 @@ def test_only_bad_files_are_an_error(predictor, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_names_of_masks_tables_and_hidden_files_are_passed_over(tmp_path):
-    for name in ("a.png", "a_mask.png", "b-seg.png", "c_label.tif", ".hidden.png"):
-        PICTURES["gray.png"](tmp_path / name)
-    (tmp_path / "data.csv").write_text("x")
-    (tmp_path / ".cache").mkdir()
-    PICTURES["gray.png"](tmp_path / ".cache" / "d.png")
-    assert [scan.files[0].name for scan in find_scans([tmp_path])] == ["a.png"]
-
-
 def test_two_results_of_one_name_are_refused_before_anything_starts(predictor, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         PICTURES["gray.png"](tmp_path / folder / "slice.png")
     with pytest.raises(InputError, match="would both be written to slice"):
         predict([tmp_path / "a", tmp_path / "b"], tmp_path / "out", predictor=predictor)
-    PICTURES["gray.png"](tmp_path / "a" / "slice.jpg")
-    with pytest.raises(InputError, match=r"slice\.jpg and .*slice\.png"):
-        find_scans([tmp_path / "a"])
     assert not (tmp_path / "out").exists()
 
 
@@ -151,7 +234,10 @@ def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_fil
     assert [row["file"] for row in content["results"]] == ["colour.tiff", "gray.png"]
     assert list(content["failures"]) == ["text.png"]
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
-    assert summary.tumour_pixels.tolist() == [row["tumour_pixels"] for row in content["results"]]
+    assert summary.tumour_pixels[:2].tolist() == [row["tumour_pixels"] for row in content["results"]]
+    assert summary.file.tolist() == ["colour.tiff", "gray.png", "text.png"]
+    assert summary.error[2] == content["failures"]["text.png"]
+    assert (tmp_path / "out" / "summary.csv").read_text().splitlines()[1].split(",")[1].isdigit()
     again = brainseg("predict", "gray.png", "--model", model_file, "-o", "second", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == ""
@@ -163,8 +249,8 @@ def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_fil
         ("predict absent.png -o out", "No such file or folder: absent.png"),
         ("predict slice.png --model nowhere -o out", "No model at nowhere"),
         ("predict slice.png --model slice.png -o out", "No model at slice.png"),
-        ("predict slice.png -o out --threshold 2 --model MODEL", "threshold lies between 0 and 1"),
-        ("predict slice.png -o out --batch-size 0 --model MODEL", "batch_size is at least 1"),
+        ("predict slice.png -o out --threshold 2 --model MODEL", "--threshold is a number from 0.001 to 0.999"),
+        ("predict slice.png -o out --batch-size 0 --model MODEL", "--batch-size is a whole number from 1 to 4096"),
     ],
 )
 def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, model_file, tmp_path):
@@ -174,3 +260,22 @@ def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, model_file
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("locale", ["C", "C.utf8"])
+def test_names_in_any_locale(locale, model_file, tmp_path, monkeypatch):
+    """Also where Python takes file names for ASCII, and one of the names is no UTF-8 either."""
+    for name in ("hirn\u00e4.png".encode(), b"hirn\xe4.png"):
+        PICTURES["gray.png"](tmp_path / os.fsdecode(name))
+    (tmp_path / "\u00e9.nii").write_text("no volume")
+    for name, value in {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    done = fresh_brainseg("predict", ".", "--model", model_file, "-o", "out", "--json", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(json.loads(done.stdout)["results"]) == 2
+    written = {os.fsencode(path.name) for path in (tmp_path / "out").glob("*_mask.png")}
+    assert written == {"hirn\u00e4_mask.png".encode(), b"hirn%E4_mask.png"}
+    table = pd.read_csv(tmp_path / "out" / "summary.csv", keep_default_na=False)
+    assert sorted(table["mask"]) == ["", "out/hirn%E4_mask.png", "out/hirn\u00e4_mask.png"]
+    assert sorted(table.file) == ["hirn%E4.png", "hirn\u00e4.png", "\u00e9.nii"]

@@ -3,19 +3,19 @@
 import json
 import re
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from commands import brainseg
 from PIL import Image
 from scans import CHANNELS, brightness_model, lgg_folder
-from sklearn.metrics import average_precision_score, classification_report
+from sklearn.metrics import classification_report
 
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.volumes import iterate_volumes, select_patients
+from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
 from brainseg_keras.errors import InputError
-from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.inference import Postprocessing, Predictor, predict
 from brainseg_keras.reports import compare, evaluate, tune
 
@@ -102,6 +102,21 @@ def test_every_figure_is_that_of_the_mask_files(evaluated, predictor, folder, tm
     assert 0.2 < np.mean(values) < 1, "a test on masks that are all right or all wrong shows little"
 
 
+def test_slices_are_counted_by_what_they_show_and_what_was_marked(evaluated):
+    found, folder = evaluated
+    slices = pd.read_csv(folder / "per_slice.csv")
+    counts = {"tp": 0, "fp": 0, "fn": 0, "tn": 0}
+    for row in slices.itertuples():
+        shows, marked = row.tp + row.fn > 0, row.tp + row.fp > 0
+        counts[("t" if shows == marked else "f") + ("p" if marked else "n")] += 1
+    assert found.report["confusion"]["slices"] == counts
+    assert counts["tp"] > 0 and counts["tn"] > 0 and counts["fp"] != counts["fn"]
+    table = found.report["classification_report"]["slices"]["tumour"]
+    assert table["support"] == counts["tp"] + counts["fn"]
+    assert table["precision"] == pytest.approx(counts["tp"] / (counts["tp"] + counts["fp"]))
+    assert table["recall"] == pytest.approx(counts["tp"] / (counts["tp"] + counts["fn"]))
+
+
 def test_the_answer_of_nothing_stands_beside(evaluated, source):
     nothing = evaluated[0].report["all_background"]
     volumes = list(iterate_volumes(source, "all"))
@@ -140,26 +155,42 @@ def test_spacing_turns_distances_into_millimetres(predictor, source, evaluated):
     assert wide.report["unit"] == "mm"
 
 
-def test_histogram_gives_sklearns_average_precision():
-    rng = np.random.default_rng(0)
-    truth = rng.random(5000) < 0.1
-    chance = np.clip(np.round(0.5 * truth + 0.4 * rng.random(5000), 3), 0, 1) + 1e-6
-    histogram = ProbabilityHistogram()
-    for part in np.array_split(np.arange(5000), 7):
-        histogram.add(truth[part], chance[part])
-    assert histogram.average_precision() == pytest.approx(average_precision_score(truth, chance))
-    mean, share, count = histogram.calibration()
-    assert count.sum() == 5000
-    first = chance < 0.1
-    assert (mean[0], share[0]) == pytest.approx((chance[first].mean(), truth[first].mean()))
+class Shifted:
+    """Patients with one pixel of tumour, each bright in a place that lies elsewhere along one axis."""
+
+    PLACES = {"P_0": (2, 0, 0), "P_1": (0, 3, 0), "P_2": (0, 0, 4)}  # noqa: RUF012
+    table = pd.DataFrame({"patient": list(PLACES), "split": "test"})
+    channels, classes = CHANNELS, ("tumour",)
+
+    def __init__(self, spacing):
+        self.spacing = spacing
+
+    def volume(self, patient):
+        truth, bright = np.zeros((4, 16, 16), np.uint8), np.full((4, 16, 16), 80, np.uint8)
+        truth[1, 5, 5] = 1
+        slices, rows, columns = self.PLACES[patient]
+        bright[1 + slices, 5 + rows, 5 + columns] = 240
+        images = np.repeat(bright[..., np.newaxis], 3, axis=-1)
+        intensity = np.array([[0.0, 80.0]] * 3)
+        return Volume(patient, images, truth, (1, 2, 3, 4), intensity, self.spacing)
 
 
-def test_calibrated_probabilities_have_no_error():
-    rng = np.random.default_rng(0)
-    chance = rng.random(200_000)
-    histogram = ProbabilityHistogram()
-    histogram.add(rng.random(200_000) < chance, chance)
-    assert histogram.calibration_error() < 0.01
+@pytest.mark.parametrize("given", [None, (5, 2, 1)])
+def test_each_axis_has_a_size_of_its_own(given):
+    """2 slices of 5 mm, 3 rows of 2 mm, 4 columns of 1 mm, whether the file says so or, before it, the user."""
+    source = Shifted((1, 1, 1) if given else (5, 2, 1))
+    found = evaluate(
+        Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS),
+        source,
+        spacing=given,
+        tolerance=5,
+    )
+    assert found.per_patient.hd95.tolist() == found.per_patient.average_surface_distance.tolist() == [10, 6, 4]
+    assert found.per_patient.surface_dice.tolist() == [0, 0, 1]
+    assert found.per_patient.volume_true.tolist() == pytest.approx([0.01] * 3)
+    assert found.per_patient.volume_pred.tolist() == pytest.approx([0.01] * 3)
+    assert found.report["unit"] == "mm" and found.report["surface_dice_tolerance"] == 5
+    assert found.report["spacing"] == ([5.0, 2.0, 1.0] if given else "of each volume")
 
 
 # ---- tuning
@@ -198,6 +229,51 @@ def test_tuning_reads_validation_patients_alone_and_finds_the_best_of_all(source
     assert record["chosen_on"] == "validation patients"
     assert record["patients"] == select_patients(source, "val")
     assert Postprocessing.read(tmp_path, {}) == tuned.postprocessing
+
+
+class Spotted:
+    """Two validation patients with a tumour and spots of several sizes, of uneven brightness."""
+
+    table = pd.DataFrame({"patient": ["P_0", "P_1"], "split": "val"})
+    channels, classes = CHANNELS, ("tumour",)
+
+    def volume(self, patient):
+        rng = np.random.default_rng(int(patient[-1]))
+        truth, bright = np.zeros((4, 32, 32), bool), np.zeros((4, 32, 32), bool)
+        truth[1:4, 6:18, 6:18], bright[1:4, 5:17, 7:19] = True, True
+        bright[0:2, 24:30, 3:9] = bright[3, 24:27, 24:27] = bright[0, 2:4, 28:30] = True
+        images = np.where(bright, rng.integers(120, 145, bright.shape), 80).astype(np.uint8)
+        images = np.repeat(images[..., np.newaxis], 3, axis=-1)
+        return Volume(patient, images, truth.astype(np.uint8), (1, 2, 3, 4), np.array([[0.0, 80.0]] * 3))
+
+
+def test_everything_that_is_tried_is_scored_as_it_would_be_used():
+    """The answer has parts of several sizes, so that the largest, the smallest and those below a size differ."""
+    image = keras.Input((32, 32, 3))
+    # Looks at the pixel to the left, so that a mirrored slice is answered otherwise.
+    model = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid", name="left")(image))
+    kernel = np.zeros((3, 3, 3, 1), "float32")
+    kernel[1, 0] = 20 / 3
+    model.get_layer("left").set_weights([kernel, np.array([-20 * 1.6], "float32")])
+    network = Predictor(model, preprocessing=Preprocessing(32), channels=CHANNELS)
+    table = tune(network, Spotted()).table
+    assert len(table) == 340
+    scores = np.zeros((340, 2))
+    for column, volume in enumerate(map(Spotted().volume, ("P_0", "P_1"))):
+        truth, maps = volume.masks > 0, {}
+        for flip in (False, True):
+            network.postprocessing = Postprocessing(flip=flip)
+            maps[flip] = network.probabilities(volume.images, volume.intensity)
+        for place, row in enumerate(table.to_dict("records")):
+            network.postprocessing = Postprocessing(**{name: row[name] for name in Postprocessing.names()})
+            answer = network.masks(maps[row["flip"]]) > 0
+            hit, wrong = (truth & answer).sum(), (truth ^ answer).sum()
+            scores[place, column] = 2 * hit / (2 * hit + wrong)
+    np.testing.assert_allclose(table.mean_dice, scores.mean(axis=1), atol=1e-12)
+    assert (np.diff(table.mean_dice) <= 0).all()
+    assert len(set(table.mean_dice)) > 30
+    settled = table[(table.threshold == 0.5) & ~table.flip].set_index(["largest_component", "smallest_component"])
+    assert settled.mean_dice[True, 0] > settled.mean_dice[False, 30] > settled.mean_dice[False, 0]
 
 
 def test_what_was_tuned_is_used_and_said(source, tmp_path):
@@ -295,11 +371,12 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("evaluate nowhere", "No model at nowhere"),
-        ("evaluate lgg --spacing 1,2", "three numbers above 0"),
-        ("tune nowhere", "No model at nowhere"),
+        ("evaluate nowhere", "No run folder (with best.keras) at nowhere"),
+        ("evaluate nowhere -o out", "No model at nowhere"),
+        ("evaluate lgg --spacing 1,2", "three numbers from 0.001 to 1000.0"),
+        ("tune nowhere -o out", "No model at nowhere"),
         ("compare a b", "holds no per_patient.csv"),
-        ("evaluate", "Say where the report goes"),
+        ("evaluate", "say where the results go"),
     ],
 )
 def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, tmp_path):
@@ -308,15 +385,3 @@ def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, tmp_path):
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_doctor_says_what_is_here(tmp_path):
-    done = brainseg("doctor", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    content = json.loads(done.stdout)
-    assert content["problems"] == []
-    assert content["versions"]["keras"]
-    assert content["backend"] in ("tensorflow", "jax", "torch")
-    assert "gradio" in {**content["missing"], **content["versions"]}
-    shown = brainseg("doctor", cwd=tmp_path)
-    assert "Everything needed is here" in shown.stdout

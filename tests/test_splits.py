@@ -135,9 +135,26 @@ def test_folds_test_each_patient_once(pairs, folds, seed):
     )
 
 
+@pytest.mark.parametrize("folds", [3, 4, 5])
+def test_who_validates_in_one_fold_is_tested_in_the_next(folds):
+    made = assign_folds(table_of([("CS", n) for n in range(11)]), folds=folds)
+    sides = [{side: set(own.patient) for side, own in fold.groupby("split")} for fold in made]
+    for number, fold in enumerate(sides):
+        assert fold["val"] == sides[(number + 1) % folds]["test"]
+        assert not fold["val"] & fold["test"]
+    # The first parts, which take the remainder of 11, are the first to be tested.
+    assert [len(fold["test"]) for fold in sides] == [11 // folds + (n < 11 % folds) for n in range(folds)]
+
+
+def test_two_folds_change_places():
+    first, second = assign_folds(table_of([("CS", n) for n in range(6)]), folds=2)
+    assert set(first.split) == set(second.split) == {"train", "val"}
+    assert (first.split != second.split).all()
+
+
 @pytest.mark.parametrize("folds", [1, 6])
 def test_more_folds_than_patients_or_none_are_refused(folds):
-    with pytest.raises(InputError, match=rf"2 to the number of patients, 5\. Received: {folds}"):
+    with pytest.raises(InputError, match=rf"2 to .*\. Received: {folds}"):
         assign_folds(table_of([("CS", n) for n in range(5)]), folds=folds)
 
 

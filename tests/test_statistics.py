@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import compare_paired, mean_over_slices, summarise
@@ -30,6 +31,24 @@ def test_the_interval_is_that_of_all_resamples():
     summary = summarise(values)
     # 1/27 = 3.7 % of the resamples are all zeros: the 2.5 % end is the lowest mean, and likewise above.
     assert (summary.low, summary.high) == (means.min(), means.max())
+
+
+def test_the_interval_is_that_of_the_binomial():
+    """Of 100 patients half score 1: the resamples' sums are binomial, and their quantiles stand in tables."""
+    values = np.repeat([0.0, 1.0], 50)
+    expected = tuple(stats.binom.ppf([0.025, 0.975], 100, 0.5) / 100)
+    assert expected == (0.4, 0.6)
+    summary, paired = summarise(values), compare_paired(values, np.zeros(100))
+    assert (summary.low, summary.high) == (paired.low, paired.high) == expected
+
+
+def test_one_patient_has_no_spread():
+    one = summarise([0.25])
+    assert (one.n, one.mean, one.median, one.sd, one.low, one.high) == (1, 0.25, 0.25, 0.0, 0.25, 0.25)
+
+
+def test_a_summary_in_words():
+    assert str(summarise([0.25])) == "0.250 [0.250, 0.250], median 0.250, n = 1"
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -67,6 +86,37 @@ def test_a_model_that_is_better_on_each_of_ten_patients_differs():
     assert result.p_bootstrap < 0.01
     # All ten signs agree: 2 / 2**10.
     assert result.p_wilcoxon == pytest.approx(2 / 1024)
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        # Of the 27 resamples of three, those with two or three of the -1 have a mean below 0: 6 + 1.
+        ([1, 1, -1], 2 * 7 / 27),
+        ([-1, -1, 1], 2 * 7 / 27),
+        # A mean of exactly 0 lies on neither side and counts for both: of the four resamples of two, one.
+        ([1, 0], 2 / 4),
+        # Half and half cannot be surer than 1.
+        ([1, -1], 1),
+    ],
+)
+def test_p_is_twice_the_share_beyond_zero(differences, expected):
+    differences = np.array(differences, float)
+    result = compare_paired(0.5 + differences / 4, np.full(len(differences), 0.5))
+    # 10,000 resamples know a share to half a hundredth.
+    assert result.p_bootstrap == pytest.approx(expected, abs=0.025)
+    assert result.p_bootstrap <= 1
+
+
+def test_better_and_worse_are_counted_and_ties_are_neither():
+    result = compare_paired([0.5, 0.7, 0.9, 0.4], [0.4, 0.6, 0.95, 0.4])
+    assert (result.n, result.better, result.worse) == (4, 2, 1)
+    assert result.difference == pytest.approx(0.15 / 4)
+
+
+def test_models_of_other_patients_are_not_compared():
+    with pytest.raises(InputError, match=r"the same patients\. Received: 2 and 3"):
+        compare_paired([0.5, 0.7], [0.5, 0.7, 0.9])
 
 
 def test_slices_under_each_rule():

@@ -149,6 +149,117 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.store import StoredVolumes, write_store
+source, folder, sizes = open_source(sys.argv[1]), Path(sys.argv[2]), map(int, sys.argv[3:])
+for size in sizes:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        write_store(source, folder / "data.h5")
+    except OSError as error:
+        print(error.strerror, Path(error.filename).name, sorted(path.name for path in folder.iterdir()))
+    else:
+        print("written")
+"""
+
+
+def test_a_full_disk_is_an_error_and_no_crash(phantom, tmp_path):
+    """HDF5 ends the process in a segmentation fault when it cannot close its file: the disk is full at any byte."""
+    whole = write_store(open_source(phantom), tmp_path / "whole.h5").stat().st_size
+    (tmp_path / "full").mkdir()
+    sizes = [0, 1, 100, 1000, 2048, *range(5000, whole, whole // 12), whole - 1, whole]
+    command = [sys.executable, "-c", FULL, phantom, tmp_path / "full", *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *failed, last = done.stdout.splitlines()
+    assert failed == ["File too large data.h5 []"] * (len(sizes) - 1)
+    assert last == "written"
+    assert (tmp_path / "full" / "data.h5").stat().st_size == whole
+
+
+def test_a_disk_without_room_is_refused_after_the_first_patient(tmp_path, monkeypatch):
+    import shutil
+    from types import SimpleNamespace
+
+    read = []
+    source = Made("float32")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(InputError, match=r"has 0\.00 GB free, and this data set takes about .* GB more. Make room"):
+        write_store(source, tmp_path / "data.h5", progress=read.append)
+    assert read == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_somebody_elses_file_is_not_replaced(tmp_path):
+    with h5py.File(tmp_path / "volume_1_slice_2.h5", "w") as file:
+        file["image"] = np.zeros(3)
+    before = (tmp_path / "volume_1_slice_2.h5").read_bytes()
+    with pytest.raises(InputError, match=r"volume_1_slice_2\.h5 is there, and brainseg did not make it"):
+        write_store(Made(), tmp_path / "volume_1_slice_2.h5")
+    assert (tmp_path / "volume_1_slice_2.h5").read_bytes() == before
+
+
+def damaged(name, *, remove=False, **attributes):
+    def damage(file):
+        if remove:
+            del file[name]
+        for key, value in attributes.items():
+            file[name].attrs[key] = value
+
+    return damage
+
+
+def replace(name, value):
+    def damage(file):
+        del file[name]
+        file[name] = value
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged("manifest", remove=True),
+        replace("manifest", "patient,slice\nA,1\n"),
+        replace("manifest", b"\xff\xfe"),
+        replace("manifest", 3),
+        damaged("/", channels="["),
+        damaged("/", classes=3),
+    ],
+)
+def test_a_damaged_head_is_named(tmp_path, damage):
+    path = write_store(Made(), tmp_path / "data.h5")
+    with h5py.File(path, "a") as file:
+        damage(file)
+    with pytest.raises(InputError, match=r"data\.h5: its list of slices cannot be read.*Pack it again"):
+        StoredVolumes(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged("volumes/B", remove=True),
+        damaged("volumes/B/masks", remove=True),
+        damaged("volumes/B", slices=3),
+        damaged("volumes/B", slices=[1]),
+        damaged("volumes/B", intensity="bright"),
+        damaged("volumes/B", spacing=["a", "b", "c"]),
+        replace("volumes/B/images", np.zeros((2, 2))),
+        replace("volumes/B/masks", np.zeros((1, 6, 8), np.uint8)),
+    ],
+)
+def test_a_damaged_volume_is_named(tmp_path, damage):
+    path = write_store(Made(), tmp_path / "data.h5")
+    with h5py.File(path, "a") as file:
+        damage(file)
+    with pytest.raises(InputError, match=r"data\.h5: patient B cannot be read, the file is damaged.*Pack it again"):
+        StoredVolumes(path).volume("B")
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"No such file: .*absent\.h5.*brainseg data pack"):
         StoredVolumes(tmp_path / "absent.h5")

@@ -50,7 +50,8 @@ def test_regions_by_hand():
         "tumour core": [False, True, False, True],
         "enhancing tumour": [False, False, False, True],
     }
-    assert list(region_masks(np.array([0, 1]), ("tumour",))) == ["whole tumour"]
+    binary = region_masks(np.array([0, 1]), ("tumour",))
+    assert {name: mask.tolist() for name, mask in binary.items()} == {"whole tumour": [False, True]}
     assert list(REGIONS) == list(masks) and len(CLASSES) == 3
 
 

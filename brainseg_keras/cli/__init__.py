@@ -53,31 +53,50 @@ def _silence_native_logs() -> None:
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         return
     try:
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
-    except OSError:
+    except (OSError, AttributeError):
         # Standard error is closed already: nothing to keep quiet.
         return
 
 
-def main() -> None:
-    """Run the command line: exit code 0, 1 (failed), 2 (bad input or usage), 130 (interrupted)."""
-    _silence_native_logs()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+def run(arguments: list[str] | None = None) -> None:
+    """Run a command and end with its exit code: 0, 1 (failed), 2 (bad input or usage), 130 (interrupted).
+
+    Args:
+        arguments: What stands behind `brainseg`; default that of this process.
+
+    Raises:
+        SystemExit: Always.
+    """
     try:
-        app()
+        app(arguments, prog_name="brainseg")
     except InputError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(2)
+        _end(2, f"Error: {error}")
+    except UnicodeError as error:
+        _end(2, f"Error: A name is no UTF-8 ({error}). Rename the file, or set PYTHONUTF8=1 if it is only the locale.")
     except (TrainingError, IncompleteError) as error:
-        typer.secho(f"Failed: {error}", fg="red", err=True)
-        sys.exit(1)
+        _end(1, f"Failed: {error}")
     except OSError as error:
         # A full disk, a folder that may not be written: the system's words name the file.
-        typer.secho(f"Failed: {error}", fg="red", err=True)
-        sys.exit(1)
+        _end(1, f"Failed: {error}")
     except KeyboardInterrupt:
-        typer.secho("Interrupted.", err=True)
-        sys.exit(130)
+        _end(130, "Interrupted.")
+
+
+def _end(code: int, words: str) -> None:
+    # To a stream that is named, typer writes as it is set: else question marks stand for what ASCII does not have.
+    typer.secho(words, fg="red", file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    _silence_native_logs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        # A name that the terminal's encoding does not have is no reason to end.
+        stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    run()

@@ -6,9 +6,11 @@ from typing import Any
 
 import typer
 
+from brainseg_keras import ranges
 from brainseg_keras.cli import options
-from brainseg_keras.cli.options import JSON, takes_layout
+from brainseg_keras.cli.options import JSON, number, takes_layout
 from brainseg_keras.errors import InputError
+from brainseg_keras.ranges import Range
 
 app = typer.Typer(help="Phantom, manifests and packed data.", no_args_is_help=True)
 
@@ -19,20 +21,22 @@ def _report(as_json: bool, text: str, **values: object) -> None:
 
 @app.command()
 def phantom(
-    dest: Path = typer.Argument(help="Folder to write into."),
-    patients: int = typer.Option(30, "--patients", help="Number of patients."),
-    slices: int = typer.Option(20, "--slices", help="Slices of each patient."),
-    size: int = typer.Option(128, "--size", help="Side of each slice in pixels."),
-    seed: int = typer.Option(0, "--seed", help="Another seed makes other patients."),
-    modalities: int = typer.Option(1, "--modalities", help="1: layout of LGG. 4: BraTS, as HDF5 slices and as NIfTI."),
+    dest: str = options.path(..., kind="folder", declare=typer.Argument, help="Folder to write into."),
+    patients: int = number(30, "--patients", within=ranges.PATIENTS, help="Number of patients."),
+    slices: int = number(20, "--slices", within=ranges.SLICES, help="Slices of each patient."),
+    size: int = number(128, "--size", within=ranges.SIDE, help="Side of each slice in pixels."),
+    seed: int = number(0, "--seed", within=ranges.SEED, help="Another seed makes other patients."),
+    modalities: int = number(
+        1, "--modalities", within=Range(1, 4), help="1 in the layout of LGG, or 4 of BraTS as HDF5 slices and as NIfTI."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Make synthetic heads with tumours, in the layout of the LGG set or of BraTS."""
+    if modalities not in (1, 4):
+        raise InputError(f"--modalities is 1 (layout of LGG) or 4 (BraTS). Received: {modalities}.")
     from brainseg_keras.data.phantom import write_phantom
     from brainseg_keras.data.phantom_brats import write_brats_phantom
 
-    if modalities not in (1, 4):
-        raise InputError(f"--modalities is 1 (layout of LGG) or 4 (BraTS). Received: {modalities}.")
     numbers = {"patients": patients, "slices": slices, "size": size, "seed": seed}
     if modalities == 1:
         folders = [write_phantom(dest, **numbers)]
@@ -46,8 +50,8 @@ def phantom(
 @takes_layout
 def manifest(
     format: str = typer.Argument(help="Layout of the folder: lgg, brats-h5, nifti, msd or pairs."),
-    path: Path = typer.Argument(help="The folder."),
-    output: Path = typer.Option(..., "-o", "--output", help="CSV to write."),
+    path: str = options.path(..., declare=typer.Argument, help="The folder."),
+    output: str = options.path(..., "-o", "--output", kind="file", help="CSV to write."),
     seed: int = options.SEED,
     as_json: bool = JSON,
     *,
@@ -65,15 +69,15 @@ def manifest(
     write_manifest(table, output)
     patients = table.groupby("split").patient.nunique().rename({"": "unassigned"}).to_dict()
     text = ", ".join(f"{count} {split}" for split, count in patients.items())
-    _report(as_json, f"{len(table)} slices of {text} patients: {output}", path=str(output), patients=patients)
+    _report(as_json, f"{len(table)} slices of {text} patients: {output}", path=output, patients=patients)
 
 
 @app.command()
 @takes_layout
 def pack(
-    path: str = typer.Argument(help="Folder of MRI slices, manifest (.csv), or phantom."),
-    output: Path = typer.Option(..., "-o", "--output", help="HDF5 file to write (.h5)."),
-    root: Path = options.ROOT,
+    path: str = options.path(..., declare=typer.Argument, help="Folder of MRI slices, manifest (.csv), or phantom."),
+    output: str = options.path(..., "-o", "--output", kind="file", help="HDF5 file to write (.h5)."),
+    root: str = options.ROOT,
     float16: bool = typer.Option(False, "--float16", help="Half precision for images that are not 8 bit."),
     seed: int = options.SEED,
     as_json: bool = JSON,
@@ -81,29 +85,29 @@ def pack(
     layout: dict[str, Any],
 ) -> None:
     """Pack a data set into one HDF5 file, so that training starts in seconds."""
-    from rich.console import Console
+    if not output.lower().endswith((".h5", ".hdf5")):
+        raise InputError(f"A packed data set ends in .h5. Received: -o {output}.")
     from rich.progress import Progress
 
+    from brainseg_keras.cli.progress import plain_console
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.data.store import write_store
 
-    if output.suffix.lower() not in (".h5", ".hdf5"):
-        raise InputError(f"A packed data set ends in .h5. Received: -o {output}.")
     source = open_source(path, root=root, seed=seed, **layout)
     count = source.table.patient.nunique()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=plain_console(stderr=True), transient=True) as bar:
         task = bar.add_task("packing", total=count)
         write_store(source, output, float16=float16, progress=lambda _: bar.advance(task))
-    megabytes = output.stat().st_size / 1e6
-    _report(as_json, f"{count} patients, {megabytes:.0f} MB: {output}", path=str(output), patients=count)
+    megabytes = Path(output).stat().st_size / 1e6
+    _report(as_json, f"{count} patients, {megabytes:.0f} MB: {output}", path=output, patients=count)
 
 
 @app.command()
 @takes_layout
 def split(
-    path: str = typer.Argument(help="Folder of MRI slices, or manifest (.csv)."),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for fold1.csv, fold2.csv and so on."),
-    folds: int = typer.Option(5, "--folds", help="How many."),
+    path: str = options.path(..., declare=typer.Argument, help="Folder of MRI slices, or manifest (.csv)."),
+    output: str = options.path(..., "-o", "--output", kind="folder", help="Folder for fold1.csv, fold2.csv and so on."),
+    folds: int = number(5, "--folds", within=ranges.FOLDS, help="How many."),
     seed: int = options.SEED,
     as_json: bool = JSON,
     *,
@@ -119,8 +123,8 @@ def split(
     else:
         table, _ = list_slices(path, **layout)
     files = []
-    for number, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
-        files.append(output / f"fold{number}.csv")
+    for place, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
+        files.append(Path(output) / f"fold{place}.csv")
         write_manifest(fold, files[-1])
     hint = "" if path.lower().endswith(".csv") else f". Read them with --root {path}"
     text = f"{table.patient.nunique()} patients in {folds} folds: {files[0]} to {files[-1].name}{hint}"
@@ -130,30 +134,34 @@ def split(
 @app.command()
 @takes_layout
 def check(
-    path: str = typer.Argument(help="Folder of MRI slices, manifest (.csv), or packed data (.h5)."),
-    output: Path = typer.Option(None, "-o", "--output", help="Folder for findings.json and findings.html."),
-    root: Path = options.ROOT,
+    path: str = options.path(
+        ..., declare=typer.Argument, help="Folder of MRI slices, manifest (.csv), or packed data (.h5)."
+    ),
+    output: str = options.path(
+        None, "-o", "--output", kind="folder", help="Folder for findings.json and findings.html."
+    ),
+    root: str = options.ROOT,
     seed: int = options.SEED,
     as_json: bool = JSON,
     *,
     layout: dict[str, Any],
 ) -> None:
     """Look for what spoils a training: leaks, bad masks, blank slices. Exit code 2 on errors, 1 on warnings."""
-    from rich.console import Console
     from rich.table import Table
 
-    from brainseg_keras.cli.progress import progress_bar
+    from brainseg_keras.cli.progress import plain_console, progress_bar
     from brainseg_keras.data.checks import check_data
-    from brainseg_keras.files import write_whole
+    from brainseg_keras.files import MAKER, check_replaceable, write_json, write_whole
     from brainseg_keras.reports.data_page import write_data_page
 
+    if output is not None:
+        for name, mark in (("findings.json", '"findings"'), ("findings.html", MAKER)):
+            check_replaceable(Path(output) / name, mark)
     found = check_data(path, root=root, seed=seed, progress=lambda names: progress_bar(names, "checking"), **layout)
     plain = [{"check": f.check, "severity": f.severity, "text": f.text, "patients": list(f.patients)} for f in found]
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain, indent=2) + "\n"
-        write_whole(output / "findings.json", lambda file: file.write_text(text, encoding="utf-8"))
-        write_whole(output / "findings.html", lambda file: write_data_page(found, path, file))
+        write_json(Path(output) / "findings.json", {"findings": plain})
+        write_whole(Path(output) / "findings.html", lambda file: write_data_page(found, path, file))
     if as_json:
         typer.echo(json.dumps({"findings": plain}))
     elif found:
@@ -161,7 +169,7 @@ def check(
         table.add_column("what was found", overflow="fold")
         for finding in found:
             table.add_row(finding.severity, finding.check, finding.text)
-        Console(soft_wrap=False).print(table)
+        plain_console().print(table)
     else:
         typer.echo(f"{path}: nothing was found")
     severities = {finding.severity for finding in found}

@@ -23,6 +23,9 @@ REQUIRED = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "h5py": "h5py",
+    "filelock": "filelock",
+    "pyyaml": "yaml",
+    "rich": "rich",
 }
 EXTRAS = {
     "medical": {"nibabel": "nibabel", "pydicom": "pydicom"},
@@ -93,6 +96,8 @@ def _devices() -> dict[str, Any]:
         "backend": backend,
         "devices": [str(device) for device in keras.distribution.list_devices()] or ["CPU"],
         "precision": choose_precision("auto", separable=False),
+        # Importing this package sets it, unless the user has chosen otherwise.
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0" if backend == "tensorflow" else None,
     }
 
 
@@ -109,6 +114,11 @@ def _show(found: dict[str, Any]) -> None:
         devices = ", ".join(found["devices"])
         typer.echo(f"backend {found['backend']} on {devices}, {found['cores']} cores, --precision auto is", nl=False)
         typer.echo(f" {found['precision']}")
+        if found["onednn"] is not None:
+            state = (
+                "on" if found["onednn"] else "off: unset TF_ENABLE_ONEDNN_OPTS, networks train up to 2.5 times as fast"
+            )
+            typer.echo(f"oneDNN {state}")
     typer.echo(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for name, cure in found["missing"].items():
         typer.echo(f"not installed: {name:16} {cure}")

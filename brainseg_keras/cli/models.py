@@ -1,16 +1,16 @@
 """brainseg models: the table of architectures, or a drawing of one."""
 
 import json
-from pathlib import Path
 
 import typer
 
+from brainseg_keras.cli import options
 from brainseg_keras.errors import InputError
 
 
 def models_command(
     draw: str = typer.Option(None, "--draw", metavar="NAME", help="Draw this architecture instead of the table."),
-    output: Path = typer.Option(None, "-o", "--output", help="Where to draw: .png, .svg or .pdf."),
+    output: str = options.path(None, "-o", "--output", kind="file", help="Where to draw: .png, .svg or .pdf."),
     as_json: bool = typer.Option(False, "--json", help="Print the table as JSON."),
 ) -> None:
     """List the architectures with parameters, GFLOPs and reference, or draw one."""
@@ -30,13 +30,14 @@ def models_command(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from brainseg_keras.cli.progress import plain_console
 
     table = Table("architecture", "input", "parameters", "GFLOPs", "reference", box=None)
     for row in rows:
         shape = " x ".join(map(str, row["input_shape"]))
         table.add_row(row["name"], shape, f"{row['parameters']:,}", f"{row['gflops']:.1f}", row["reference"])
-    console = Console()
+    console = plain_console()
     console.width = max(console.width, 110)
     console.print(table)

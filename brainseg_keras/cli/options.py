@@ -1,4 +1,4 @@
-"""Flags that several commands share, so that they cannot drift apart."""
+"""Flags that several commands share, so that they cannot drift apart, and how numbers and paths are taken in."""
 
 import functools
 import inspect
@@ -7,9 +7,77 @@ from typing import Any
 
 import typer
 
-DATA = typer.Option("phantom", "--data", help="Folder of MRI slices, manifest (.csv), packed data (.h5), or phantom.")
-ROOT = typer.Option(None, "--root", help="Folder of the images that a manifest lists, if they moved.")
-SEED = typer.Option(0, "--seed", help="Of the split by patient, where none is fixed.")
+from brainseg_keras import ranges
+from brainseg_keras.files import check_input, check_output
+from brainseg_keras.ranges import Range
+
+
+def number(default: Any, *names: str, within: Range, help: str, **more: Any) -> Any:
+    """Declare a flag that takes a number, which is refused outside its range before anything is loaded.
+
+    Args:
+        default: Its default; None where there is none.
+        *names: Of the flag.
+        within: What it may be; the help says so.
+        help: What it is for.
+        **more: What else `typer.Option` takes.
+
+    Returns:
+        The declaration.
+    """
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None:
+            within.check(_name(param), value)
+        return value
+
+    check.within = within
+    return typer.Option(default, *names, help=within.describe(help), callback=check, **more)
+
+
+def path(
+    default: Any, *names: str, kind: str = "input", help: str, declare: Callable[..., Any] = typer.Option, **more: Any
+) -> Any:
+    """Declare a flag that takes a path, as text: annotated as `Path`, an empty one would be the current folder.
+
+    Args:
+        default: Its default; None where there is none, `...` where it must be given.
+        *names: Of the flag.
+        kind: `input`, or what is written: `file`, `folder` or `either`. Whether that can be written is found out at
+            once.
+        help: What it is for.
+        declare: `typer.Option`, or `typer.Argument`.
+        **more: What else that takes.
+
+    Returns:
+        The declaration.
+    """
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [check(param, part) for part in value]
+        if value is None:
+            return None
+        name = _name(param)
+        return check_input(value, name) if kind == "input" else str(check_output(value, kind, name))
+
+    check.kind = kind
+    if declare is typer.Option:
+        more.setdefault("metavar", "PATH")
+    return declare(default, *names, help=help, callback=check, **more)
+
+
+def _name(param: typer.CallbackParam) -> str:
+    """Give a flag's long name."""
+    return max(param.opts, key=len)
+
+
+#: What `--model` takes, as a flag or as an argument.
+MODEL_HELP = "Run folder, .keras, .onnx or .tflite file, or a shipped name."
+DATA = path("phantom", "--data", help="Folder of MRI slices, manifest (.csv), packed data (.h5), or phantom.")
+ROOT = path(None, "--root", help="Folder of the images that a manifest lists, if they moved.")
+SEED = number(0, "--seed", within=ranges.SEED, help="Of the split by patient, where none is fixed.")
+BATCH_SIZE = number(16, "--batch-size", within=ranges.BATCH_SIZE, help="Slices in one step of the network.")
 JSON = typer.Option(False, "--json", help="Print one JSON object to standard output.")
 #: How a folder is read: the keywords of `list_slices`.
 LAYOUT = {

@@ -2,24 +2,38 @@
 
 import json
 import logging
-from pathlib import Path
 
 import typer
 
+from brainseg_keras import ranges
+from brainseg_keras.cli import options
+from brainseg_keras.cli.options import number
 from brainseg_keras.cli.progress import progress_bar
 from brainseg_keras.errors import IncompleteError
 
-MODEL = typer.Option("lgg", "--model", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")
-
 
 def predict_command(
-    inputs: list[Path] = typer.Argument(
-        ..., help="Pictures (PNG, JPEG, TIFF, BMP), NIfTI volumes, DICOM, BraTS .h5 slices, or folders of them."
+    inputs: list[str] = options.path(
+        ...,
+        declare=typer.Argument,
+        help="Pictures (PNG, JPEG, TIFF, BMP), NIfTI volumes, DICOM, BraTS .h5 slices, or folders of them.",
     ),
-    output: Path = typer.Option(..., "-o", "--output", help="Folder for masks, overlays and summary.csv."),
-    model: str = MODEL,
-    threshold: float = typer.Option(None, help="Probability above which a pixel is tumour; default as tuned."),
-    smallest_component: int = typer.Option(None, help="Drop connected parts of fewer pixels; default as tuned."),
+    output: str = options.path(
+        ..., "-o", "--output", kind="folder", help="Folder for masks, overlays and summary.csv."
+    ),
+    model: str = options.path("lgg", "--model", help=options.MODEL_HELP),
+    threshold: float = number(
+        None,
+        "--threshold",
+        within=ranges.THRESHOLD,
+        help="Probability above which a pixel is tumour; default as tuned.",
+    ),
+    smallest_component: int = number(
+        None,
+        "--smallest-component",
+        within=ranges.SMALLEST_COMPONENT,
+        help="Drop connected parts of fewer pixels; default as tuned.",
+    ),
     largest_component: bool = typer.Option(
         None, "--largest-component/--no-largest-component", help="Keep the largest part alone; default as tuned."
     ),
@@ -27,19 +41,16 @@ def predict_command(
     overlays: bool = typer.Option(True, "--overlays/--no-overlays", help="Also write slices with the outline."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Also write the probabilities."),
     attention: bool = typer.Option(False, "--attention", help="Also write where the network looks."),
-    batch_size: int = typer.Option(16, help="Slices in one step of the network."),
+    batch_size: int = options.BATCH_SIZE,
     as_json: bool = typer.Option(False, "--json", help="Print the summary to standard output as JSON."),
 ) -> None:
     """Segment pictures, volumes and folders: masks, overlays and a summary, below -o as the inputs lie."""
     import dataclasses
 
     from brainseg_keras.data.scans import find_scans
-    from brainseg_keras.errors import InputError
     from brainseg_keras.inference import Predictor, predict
 
-    if batch_size < 1:
-        raise InputError(f"batch_size is at least 1. Received: {batch_size}.")
-    find_scans(inputs)
+    scans = find_scans(inputs)
     predictor = Predictor(model, batch_size=batch_size)
     given = {
         "threshold": threshold,
@@ -50,7 +61,7 @@ def predict_command(
     changed = {name: value for name, value in given.items() if value is not None}
     predictor.postprocessing = dataclasses.replace(predictor.postprocessing, **changed)
     done = predict(
-        inputs,
+        scans,
         output,
         predictor=predictor,
         overlays=overlays,
@@ -59,18 +70,22 @@ def predict_command(
         progress=lambda scans: progress_bar(scans, "segmenting"),
     )
     if as_json:
-        rows = json.loads(done.summary.to_json(orient="records"))
-        typer.echo(json.dumps({"output": str(output), "results": rows, "failures": done.failures}))
+        rows = done.summary.astype(object).where(done.summary.notna(), None).to_dict("records")
+        typer.echo(json.dumps({"output": output, "results": rows, "failures": done.failures}))
     else:
         marked = int((done.summary.tumour_pixels > 0).sum())
         typer.echo(f"{len(done.summary)} masks, {marked} of them with tumour: {output}", err=True)
     if done.failures:
-        raise IncompleteError(f"{len(done.failures)} inputs could not be read and were left out; the others are done.")
+        raise IncompleteError(
+            f"{len(done.failures)} inputs could not be segmented and were left out; the others are done."
+        )
 
 
 def export_command(
-    model: str = typer.Argument("lgg", help="Run folder, .keras file, or a shipped name."),
-    output: Path = typer.Option(..., "-o", "--output", help="File (.onnx, .tflite) or folder (SavedModel)."),
+    model: str = options.path("lgg", declare=typer.Argument, help="Run folder, .keras file, or a shipped name."),
+    output: str = options.path(
+        ..., "-o", "--output", kind="either", help="File (.onnx, .tflite) or folder (SavedModel)."
+    ),
     format: str = typer.Option("onnx", "--format", help="savedmodel, onnx or litert."),
     quantize: str = typer.Option(None, help="For litert: dynamic or int8."),
     as_json: bool = typer.Option(False, "--json", help="Print what was written to standard output as JSON."),

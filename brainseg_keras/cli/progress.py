@@ -1,9 +1,26 @@
-"""One progress bar for everything that goes file by file or patient by patient."""
+"""The terminal: a console that takes names as they are, and one progress bar for all that goes file by file."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Item = TypeVar("Item")
+
+
+def plain_console(*, stderr: bool = False) -> "Console":
+    """Make a console that takes every text as it is: to rich, `[/x]` in a path is an error and `:x:` a picture.
+
+    Args:
+        stderr: Print to standard error instead of standard output.
+
+    Returns:
+        The console.
+    """
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
@@ -16,8 +33,7 @@ def progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
     Yields:
         The items.
     """
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)

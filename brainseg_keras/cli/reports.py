@@ -7,38 +7,43 @@ from typing import Any
 
 import typer
 
-from brainseg_keras.cli.options import DATA, JSON, ROOT, takes_layout
-from brainseg_keras.cli.progress import progress_bar
-
-MODEL = typer.Argument("lgg", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")
+from brainseg_keras import ranges
+from brainseg_keras.cli import options
+from brainseg_keras.cli.options import DATA, JSON, ROOT, number, takes_layout
+from brainseg_keras.cli.progress import plain_console, progress_bar
+from brainseg_keras.errors import InputError
+from brainseg_keras.files import check_output
 
 
 @takes_layout
 def evaluate_command(
-    model: str = MODEL,
+    model: str = options.path("lgg", declare=typer.Argument, help=options.MODEL_HELP),
     data: str = DATA,
     split: str = typer.Option("test", help="train, val, test or all."),
-    output: Path = typer.Option(None, "-o", "--output", help="Folder of the report; default <run>/evaluation/<split>."),
-    spacing: str = typer.Option(None, help="Millimetres between slices, rows and columns, such as 5,0.9,0.9."),
-    tolerance: float = typer.Option(2.0, help="Of surface Dice, in mm, or in pixels without --spacing."),
-    batch_size: int = typer.Option(16, help="Slices in one step of the network."),
-    root: Path = ROOT,
+    output: str = options.path(
+        None, "-o", "--output", kind="folder", help="Folder of the report; default <run>/evaluation/<split>."
+    ),
+    spacing: str = typer.Option(
+        None, help=f"Millimetres between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}."
+    ),
+    tolerance: float = number(
+        2.0, "--tolerance", within=ranges.TOLERANCE, help="Of surface Dice, in mm, or in pixels without --spacing."
+    ),
+    batch_size: int = options.BATCH_SIZE,
+    root: str = ROOT,
     as_json: bool = JSON,
     *,
     layout: dict[str, Any],
 ) -> None:
     """Score a network on whole patients: report.json, per_patient.csv, per_slice.csv, report.html."""
+    steps = _spacing(spacing)
+    folder = _place_of_results(model, output, Path("evaluation") / split)
     from brainseg_keras.data.sources import open_source
-    from brainseg_keras.errors import InputError
     from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import evaluate
 
-    steps = _spacing(spacing)
     predictor = Predictor(model, batch_size=batch_size)
     source = open_source(data, root=root, **layout)
-    if output is None and predictor.folder is None:
-        raise InputError(f"{model} is no run folder. Say where the report goes: -o FOLDER.")
-    folder = output or predictor.folder / "evaluation" / split
     found = evaluate(
         predictor,
         source,
@@ -65,29 +70,29 @@ def evaluate_command(
 
 @takes_layout
 def tune_command(
-    model: str = typer.Argument(..., help="Run folder, or a model file with -o."),
+    model: str = options.path(..., declare=typer.Argument, help="Run folder, or a model file with -o."),
     data: str = DATA,
-    output: Path = typer.Option(None, "-o", "--output", help="Folder for postprocess.json; default the run folder."),
-    batch_size: int = typer.Option(16, help="Slices in one step of the network."),
-    root: Path = ROOT,
+    output: str = options.path(
+        None, "-o", "--output", kind="folder", help="Folder for postprocess.json; default the run folder."
+    ),
+    batch_size: int = options.BATCH_SIZE,
+    root: str = ROOT,
     as_json: bool = JSON,
     *,
     layout: dict[str, Any],
 ) -> None:
     """Choose threshold, components and flip averaging on the validation patients, and keep the choice in the run."""
+    folder = _place_of_results(model, output)
     from brainseg_keras.data.sources import open_source
-    from brainseg_keras.errors import InputError
     from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import tune
 
     predictor = Predictor(model, batch_size=batch_size)
-    if output is None and predictor.folder is None:
-        raise InputError(f"{model} is no run folder. Say where the choice goes: -o FOLDER.")
     source = open_source(data, root=root, **layout)
     tuned = tune(
         predictor,
         source,
-        output=output,
+        output=folder,
         progress=lambda patients: progress_bar(patients, "tuning"),
     )
     if as_json:
@@ -103,12 +108,11 @@ def tune_command(
 
 
 def compare_command(
-    first: Path = typer.Argument(..., help="Evaluation folder or per_patient.csv."),
-    second: Path = typer.Argument(..., help="The other's."),
+    first: str = options.path(..., declare=typer.Argument, help="Evaluation folder or per_patient.csv."),
+    second: str = options.path(..., declare=typer.Argument, help="The other's."),
     as_json: bool = JSON,
 ) -> None:
     """Compare two evaluations of the same patients: paired bootstrap and Wilcoxon."""
-    from rich.console import Console
     from rich.table import Table
 
     from brainseg_keras.reports.compare import compare, favours_first
@@ -131,18 +135,32 @@ def compare_command(
             f"{result.p_wilcoxon:.3f}",
             "neither" if result.difference == 0 else favoured,
         )
-    Console(soft_wrap=True).print(table)
+    plain_console().print(table, soft_wrap=True)
+
+
+def _place_of_results(model: str, output: str | None, below: Path = Path()) -> Path:
+    """Say where results go: the folder that was given, or one in the run, which is found out to be writable."""
+    if output is not None:
+        return Path(output)
+    run = Path(model)
+    if run.suffix == ".keras" and (run.parent / "run.json").is_file():
+        run = run.parent
+    if not (run / "best.keras").is_file():
+        raise InputError(
+            f"No run folder (with best.keras) at {model}. Give one, or say where the results go: -o FOLDER."
+        )
+    return check_output(run / below, "folder")
 
 
 def _spacing(text: str | None) -> tuple[float, ...] | None:
-    from brainseg_keras.errors import InputError
-
     if text is None:
         return None
     try:
-        steps = tuple(float(part) for part in text.split(","))
-        if len(steps) == 3 and all(0 < step < float("inf") for step in steps):
-            return steps
+        steps = tuple(map(float, text.split(",")))
     except ValueError:
-        pass
-    raise InputError(f"--spacing is three numbers above 0, such as 5,0.9,0.9. Received: {text!r}.")
+        steps = ()
+    if len(steps) != 3:
+        raise InputError(f"--spacing is three numbers {ranges.SPACING}, such as 5,0.9,0.9. Received: {text!r}.")
+    for step in steps:
+        ranges.SPACING.check("--spacing", step)
+    return steps

@@ -3,16 +3,16 @@
 import dataclasses
 import inspect
 import json
-from pathlib import Path
 from typing import Any
 
 import typer
 
+from brainseg_keras.cli import options
 from brainseg_keras.errors import InputError
 from brainseg_keras.training.config import TrainingConfig
 
 
-def _train(*, config: Path | None, resume: Path | None, output: Path | None, as_json: bool, **settings: Any) -> None:
+def _train(*, config: str | None, resume: str | None, output: str | None, as_json: bool, **settings: Any) -> None:
     """Train a network on MRI slices, and keep the epoch with the best Dice per validation patient.
 
     Flags win over --config. Without --data it trains on the phantom.
@@ -46,15 +46,22 @@ def _signature() -> inspect.Signature:
         dashed = entry.name.replace("_", "-")
         names = [f"--{dashed}/--no-{dashed}"] if kind is bool else [f"--{dashed}"]
         default = False if entry.default is None else str(entry.default)
-        option = typer.Option(None, *names, help=entry.metadata["help"], show_default=default)
+        declared = {"help": entry.metadata["help"], "show_default": default}
+        if within := entry.metadata["within"]:
+            option = options.number(None, *names, within=within, **declared)
+        elif entry.metadata["is_path"]:
+            option = options.path(None, *names, **declared)
+        else:
+            option = typer.Option(None, *names, **declared)
         parameters.append(flag(entry.name, kind | None, option))
     own = {
-        "config": (Path | None, ["--config"], "YAML file of the same settings."),
-        "resume": (Path | None, ["--resume"], "Run folder to continue."),
-        "output": (Path | None, ["-o", "--output"], "Run folder; default tensorboard_logs/<architecture>-<time>."),
+        "config": ("input", ["--config"], "YAML file of the same settings."),
+        "resume": ("input", ["--resume"], "Run folder to continue."),
+        "output": ("folder", ["-o", "--output"], "Run folder; default tensorboard_logs/<architecture>-<time>."),
     }
     for name, (kind, names, text) in own.items():
-        parameters.append(flag(name, kind, typer.Option(None, *names, help=text, show_default=False)))
+        option = options.path(None, *names, kind=kind, help=text, show_default=False)
+        parameters.append(flag(name, str | None, option))
     parameters.append(flag("as_json", bool, typer.Option(False, "--json", help="Print run.json to standard output.")))
     return inspect.Signature(parameters)
 

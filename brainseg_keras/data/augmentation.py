@@ -5,7 +5,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from brainseg_keras import ranges
 from brainseg_keras.data.preprocessing import aligned_empty, byte_tables, normalise
+from brainseg_keras.ranges import Range
+
+_RANGES = {
+    "rotate": ranges.ROTATE,
+    "flip": ranges.SHARE,
+    "zoom": ranges.ZOOM,
+    "shift": ranges.SHIFT,
+    "intensity": ranges.INTENSITY,
+    "noise": ranges.NOISE,
+    "stand_in": ranges.SHARE,
+    "stand_in_channel": Range(0, 1023),
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,9 @@ class Augmentation:
             sequence: half of the time for all, else for one.
         stand_in_channel: Which channel that is.
 
+    Raises:
+        InputError: A value out of its range.
+
     Example:
         >>> rng = np.random.default_rng(0)
         >>> images, masks = np.ones((2, 16, 16, 3), "float32"), np.ones((2, 16, 16), "uint8")
@@ -41,6 +57,11 @@ class Augmentation:
     noise: float = 0.03
     stand_in: float = 0.0
     stand_in_channel: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, within in _RANGES.items():
+            within.check(name, getattr(self, name))
 
     def __call__(
         self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, context: int = 0

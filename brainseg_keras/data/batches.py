@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainseg_keras import ranges
 from brainseg_keras.data.augmentation import Augmentation
 from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
 from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
 from brainseg_keras.data.targets import TUMOUR, Target
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
-from brainseg_keras.errors import InputError
 
 #: Slices that take more than this stand in a temporary file instead of memory.
 _MEMORY_LIMIT = 4 * 2**30
@@ -56,8 +56,9 @@ def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing, 
         Arrays in memory; above 4 GiB the images stand in a temporary file that goes with the process.
 
     Raises:
-        InputError: Volumes that cannot be read, or with unequal numbers of channels.
+        InputError: Volumes that cannot be read, or with unequal numbers of channels; more context than is taken.
     """
+    ranges.CONTEXT.check("context", context)
     parts: dict[str, list] = {field: [] for field in Slices._fields}
     count = 0
     for volume in iterate_volumes(source, split):
@@ -103,7 +104,7 @@ class SliceBatches:
         seed: Of order and augmentation.
 
     Raises:
-        InputError: A batch size below 1, or a share outside [0, 1].
+        InputError: A batch size below 1, a share outside [0, 1], or a seed that no generator takes.
 
     Example:
         >>> slices = Slices(np.ones((4, 8, 8, 1)), np.eye(4, 64, dtype="uint8").reshape(4, 8, 8) , np.tile([0., 1.],
@@ -123,10 +124,10 @@ class SliceBatches:
         target: Target = TUMOUR,
         seed: int = 0,
     ):
-        if batch_size < 1:
-            raise InputError(f"batch_size is at least 1. Received: {batch_size}.")
-        if tumour_share is not None and not 0 <= tumour_share <= 1:
-            raise InputError(f"tumour_share lies between 0 and 1. Received: {tumour_share}.")
+        ranges.BATCH_SIZE.check("batch_size", batch_size)
+        ranges.SEED.check("seed", seed)
+        if tumour_share is not None:
+            ranges.SHARE.check("tumour_share", tumour_share)
         self._slices = slices
         self._augmentation = augmentation
         self._target = target
@@ -209,6 +210,7 @@ class OrderedBatches:
     """
 
     def __init__(self, slices: Slices, *, batch_size: int = 8, target: Target = TUMOUR):
+        ranges.BATCH_SIZE.check("batch_size", batch_size)
         self._slices = slices
         self._target = target
         self.batch_size = batch_size

@@ -1,8 +1,6 @@
 """Reader and writer of the BraTS 2020 set as it is shared in HDF5: `volume_<v>_slice_<s>.h5`, one file a slice."""
 
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +11,10 @@ import pandas as pd
 from brainseg_keras.data.images import pixel_checksum
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS, rows_of_patients
-from brainseg_keras.data.medical import BRATS_CHANNELS, read_brats_slice
+from brainseg_keras.data.medical import BRATS_CHANNELS, checked_spacing, read_brats_slice, read_hdf5
 from brainseg_keras.data.volumes import PatientPixels, VolumeSource
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_folder
 
 _SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<number>\d+)\.(h5|hdf5)", re.IGNORECASE)
 _NESTED = ("", "data", "content/data", "BraTS2020_training_data/content/data")
@@ -119,14 +118,7 @@ def read_brats_mask(path: str | Path) -> np.ndarray:
     Raises:
         InputError: No such dataset, other values than 0 and 1, or channels that overlap.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            mask = np.asarray(file["mask"])
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"Cannot read {path} as a BraTS slice ({error}). Expected HDF5 with a dataset `mask` of shape (height, "
-            "width, 3). The file is truncated or another one: download it again."
-        ) from error
+    mask = read_hdf5(path, "mask", "(height, width, 3)")
     if mask.ndim != 3 or mask.shape[-1] != len(CLASSES):
         raise InputError(f"{path}: `mask` is of shape {mask.shape}. Expected (height, width, 3), one channel a class.")
     if not np.isin(mask, (0, 1)).all():
@@ -163,9 +155,17 @@ def read_brats_patient(rows: pd.DataFrame, root: Path, channels: Sequence[str]) 
                 f"{root / name}: `image` is {image.shape} and `mask` {mask.shape} after its classes are one. Expected "
                 f"{(*images[0].shape[:2], len(channels))}: {', '.join(channels)}."
             )
-    with h5py.File(root / rows.image.iloc[0], "r") as file:
-        spacing = tuple(map(float, file["image"].attrs.get("spacing", _SPACING)))
-    return PatientPixels(np.stack(images), np.stack(masks), spacing)
+    return PatientPixels(np.stack(images), np.stack(masks), _spacing(root / rows.image.iloc[0]))
+
+
+def _spacing(path: Path) -> tuple[float, float, float]:
+    try:
+        with h5py.File(path, "r") as file:
+            return checked_spacing(path, file["image"].attrs.get("spacing", _SPACING))
+    except InputError:
+        raise
+    except Exception as error:  # h5py hands on whatever HDF5 says, as many kinds
+        raise InputError(f"{path}: the attribute `spacing` of `image` cannot be read ({error}).") from error
 
 
 def write_brats_slices(source: VolumeSource, dest: str | Path) -> Path:
@@ -197,11 +197,9 @@ def write_brats_slices(source: VolumeSource, dest: str | Path) -> Path:
             f"{', '.join(source.channels)} with {', '.join(source.classes)}."
         )
     target = Path(dest) / "BraTS2020_training_data"
-    scratch = Path(dest) / f".BraTS2020_training_data.{os.getpid()}.part"
-    if target.exists():
-        raise InputError(f"{target} exists already. Give another folder, or remove it.")
     order = [source.channels.index(name) for name in BRATS_CHANNELS]
-    try:
+
+    def write(scratch: Path) -> None:
         folder = scratch / "content" / "data"
         folder.mkdir(parents=True)
         for patient in sorted(source.table.patient.unique()):
@@ -213,7 +211,6 @@ def write_brats_slices(source: VolumeSource, dest: str | Path) -> Path:
                         file["image"].attrs["spacing"] = volume.spacing
                     one_hot = mask[..., np.newaxis] == np.arange(1, 4)
                     file.create_dataset("mask", data=one_hot.astype(np.uint8), compression="gzip", compression_opts=1)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    write_folder(target, write)
     return target / "content" / "data"

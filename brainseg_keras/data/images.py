@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from brainseg_keras.data.memory import check_fits
 from brainseg_keras.errors import InputError
 
+#: What Pillow may take a file for, whatever its name: other decoders start programs (EPS) or are seldom tried.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 MASK_VALUES = (0, 1, 255)
 #: Longest side of an image that is decoded, in pixels.
 LONGEST_SIDE = 8192
@@ -24,7 +27,8 @@ def read_image(path: str | Path) -> np.ndarray:
         Array of shape `(height, width, channels)`, dtype as in the file; palettes are expanded, alpha is dropped.
 
     Raises:
-        InputError: The file is missing, truncated, no image, larger than 8192 pixels a side or of several pages.
+        InputError: The file is missing, truncated, no image, larger than 8192 pixels a side or than the memory, or of
+            several pages.
 
     Example:
         >>> import tempfile, pathlib
@@ -94,23 +98,27 @@ def pixel_checksum(pixels: np.ndarray) -> str:
 
 def _decode(path: str | Path) -> np.ndarray:
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"No such file: {path}. Check the path, or make the manifest again.")
     try:
         with warnings.catch_warnings():
             # Pillow warns of damaged tags and then fails, or not, on its own account.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 _check_before_decoding(path, image)
                 if image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA"):
                     image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
-                return np.array(image)
+                pixels = np.array(image)
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except FileNotFoundError as error:
+        raise InputError(f"No such file: {path}. Check the path, or make the manifest again.") from error
+    except Exception as error:  # Pillow's decoders raise many kinds
         raise InputError(
-            f"Cannot decode {path} ({error}). The file is truncated or no image: copy or download it again."
+            f"Cannot decode {path} as {', '.join(FORMATS[:-1])} or {FORMATS[-1]} ({error}). The file is truncated or "
+            "no such image: copy or download it again."
         ) from error
+    if pixels.dtype.kind not in "uif":
+        raise InputError(f"{path} does not hold numbers (Pillow's mode {image.mode}). Save it as gray or RGB.")
+    return pixels
 
 
 def _check_before_decoding(path: Path, image: Image.Image) -> None:
@@ -119,6 +127,7 @@ def _check_before_decoding(path: Path, image: Image.Image) -> None:
         raise InputError(
             f"{path} has {image.width} x {image.height} pixels. At most {LONGEST_SIDE} a side are read: shrink it."
         )
+    check_fits(path, (image.height, image.width, len(image.getbands())))
     if getattr(image, "n_frames", 1) > 1:
         raise InputError(
             f"{path} holds {image.n_frames} pictures. Expected one a file: save each page as a file of its own."

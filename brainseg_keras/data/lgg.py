@@ -134,7 +134,7 @@ def read_clinical(path: str | Path) -> pd.DataFrame:
         Table indexed by patient without the date (`TCGA_CS_4941`); unknown values are NaN.
 
     Raises:
-        InputError: The file is missing or has no `Patient` column.
+        InputError: The file is missing, no table, or has no `Patient` column.
 
     Example:
         >>> import tempfile, pathlib
@@ -146,10 +146,13 @@ def read_clinical(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"No such file: {path}. It lies beside the patients' folders as data.csv.")
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        header = lines.readline()
-    separator = csv.Sniffer().sniff(header, delimiters=",;\t").delimiter if len(header.split()) else ","
-    table = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+            header = lines.readline()
+        separator = csv.Sniffer().sniff(header, delimiters=",;\t").delimiter if len(header.split()) else ","
+        table = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except Exception as error:  # pandas raises many kinds
+        raise InputError(f"{path} cannot be read as CSV ({error}). Download it again.") from error
     if "Patient" not in table:
         raise InputError(f"{path} has no column Patient. Received: {', '.join(map(str, table.columns[:5]))}.")
     return table.set_index("Patient")

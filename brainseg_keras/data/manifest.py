@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import printable, write_whole
 
 COLUMNS = ("dataset", "patient", "slice", "image", "mask", "split", "tumour_pixels", "image_sha256", "mask_sha256")
 SPLITS = ("train", "val", "test")
@@ -39,7 +40,7 @@ def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> p
         raise InputError(f"No manifest at {path}. Write one with: brainseg data manifest lgg FOLDER -o {path}")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # pandas raises many kinds
         raise InputError(
             f"{path} cannot be read as CSV ({error}). Expected the columns {', '.join(COLUMNS)}."
         ) from error
@@ -52,8 +53,10 @@ def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> p
     for column in ("slice", "tumour_pixels"):
         try:
             table[column] = table[column].astype(int)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InputError(f"{path}: the column {column} holds whole numbers ({error}).") from error
+        if (table[column] < 0).any():
+            raise InputError(f"{path}: the column {column} holds whole numbers from 0 on, not {table[column].min()}.")
     check_table(table, str(path), allow_shared_patients=allow_shared_patients)
     return table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
 
@@ -81,12 +84,23 @@ def rows_of_patients(
     rows = []
     for name, files in patients.items():
         try:
-            rows += read(files)
+            found = read(files)
+            _refuse_unprintable(found)
+            rows += found
         except InputError as error:
             if skipped is None:
                 raise
             skipped[name] = str(error)
     return rows
+
+
+def _refuse_unprintable(rows: list[dict]) -> None:
+    """A manifest is text in UTF-8, and so are the tables of scores by patient."""
+    for row in rows:
+        for column in ("patient", "image", "mask"):
+            name = row.get(column, "")
+            if name != printable(name):
+                raise InputError(f"The name {printable(name)} is no text in this system's encoding. Rename the file.")
 
 
 def check_table(table: pd.DataFrame, origin: str, *, allow_shared_patients: bool = False) -> None:
@@ -137,12 +151,5 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> None:
         >>> file.read_text().strip()
         'dataset,patient,slice,image,mask,split,tumour_pixels,image_sha256,mask_sha256'
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
     ordered = table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
-    try:
-        ordered.to_csv(scratch, index=False, lineterminator="\n")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, lambda scratch: ordered.to_csv(scratch, index=False, lineterminator="\n"), mark=",".join(COLUMNS))

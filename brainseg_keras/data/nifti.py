@@ -211,7 +211,9 @@ def read_msd(
     try:
         names = json.loads((root / "dataset.json").read_text(encoding="utf-8"))["modality"]
         channels = [_msd_name(names[key]) for key in sorted(names, key=int)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not channels:
+            raise ValueError("there is none")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{root / 'dataset.json'} does not say its sequences in `modality` ({error}).") from error
     wanted, scheme = list(modalities or channels), labels or "msd"
     absent = [name for name in wanted if name not in channels]
@@ -325,10 +327,10 @@ def _read_images(entry: str, root: Path, label: NiftiVolume) -> tuple[np.ndarray
         name, _, channel = file.partition("#")
         volume = read(root / name)
         _check_grid(volume, label, root / name)
-        place = int(channel or 0)
-        if place >= volume.images.shape[-1]:
-            raise InputError(f"{root / name} holds {volume.images.shape[-1]} sequences, not {place + 1}.")
-        volumes.append(volume.images[..., place])
+        count = volume.images.shape[-1]
+        if channel and not (channel.isdecimal() and int(channel) < count):
+            raise InputError(f"{root / name} holds {count} sequences, from #0 on. Received: #{channel}.")
+        volumes.append(volume.images[..., int(channel or 0)])
         spacing = volume.spacing
     return np.stack(volumes, axis=-1), spacing
 

@@ -133,7 +133,7 @@ def _patients(stems: list[str], pattern: str | None, root: Path) -> dict[str, tu
         patient = match["patient"]
         seen[patient] = seen.get(patient, 0) + 1
         given = match.groupdict().get("slice")
-        numbered[stem] = (patient, int(given) if given and given.isdigit() else seen[patient])
+        numbered[stem] = (patient, int(given) if given and given.isdecimal() else seen[patient])
     return numbered
 
 

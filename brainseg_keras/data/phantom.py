@@ -4,8 +4,7 @@ It is for trying the software and for its tests, not for claims about tumours: w
 phantom alone.
 """
 
-import os
-import shutil
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from brainseg_keras.errors import InputError
+from brainseg_keras import ranges
+from brainseg_keras.files import write_folder
 
 #: Intensity of each tissue by modality; grey matter in FLAIR is about 0.6.
 TISSUES = ("air", "scalp", "skull", "csf", "grey", "white")
@@ -56,13 +56,14 @@ def phantom_volume(seed: int, index: int, *, slices: int = 20, size: int = 128) 
         `(slices, size, size)`, uint8, 1 where there is tumour.
 
     Raises:
-        InputError: Fewer than 6 slices, or a side below 32.
+        InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
 
     Example:
         >>> images, masks = phantom_volume(0, 0, slices=8, size=64)
         >>> images.shape, masks.shape
         ((8, 64, 64, 3), (8, 64, 64))
     """
+    ranges.SEED.check("seed", seed)
     rng = np.random.default_rng([seed, index])
     head, away = head_with_lesion(rng, slices, size)
     lesion, core = _lesion(rng, away)
@@ -90,7 +91,7 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         The folder `dest/kaggle_3m`.
 
     Raises:
-        InputError: There is a `kaggle_3m` already, or numbers too small.
+        InputError: There is a `kaggle_3m` already, or a number out of its range.
 
     Example:
         >>> import tempfile
@@ -98,32 +99,35 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         >>> len(list(folder.glob("*/*_mask.tif")))
         24
     """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    ranges.PATIENTS.check("patients", patients)
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
+    ranges.SEED.check("seed", seed)
     root = Path(dest) / "kaggle_3m"
-    if root.exists():
-        raise InputError(f"{root} exists already. Give another folder, or remove it.")
-    scratch = Path(dest) / f".kaggle_3m.{os.getpid()}.part"
-    try:
+
+    def write(scratch: Path) -> None:
         names = [f"PHANTOM_{_INSTITUTIONS[i % 3]}_{i + 1:04d}_20000101" for i in range(patients)]
         for index, name in enumerate(names):
             _write_patient(scratch / name, *phantom_volume(seed, index, slices=slices, size=size))
         rows = "".join(f"{name.rsplit('_', 1)[0]},,\n" for name in names)
         (scratch / "data.csv").write_text("Patient,gender,age_at_initial_pathologic\n" + rows, encoding="utf-8")
-        try:
-            scratch.rename(root)
-        except OSError as error:
-            raise InputError(f"{root} exists already. Give another folder, or remove it.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    write_folder(root, write)
     return root
 
 
 def _write_patient(folder: Path, images: np.ndarray, masks: np.ndarray) -> None:
     folder.mkdir(parents=True)
     for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-        Image.fromarray(image).save(folder / f"{folder.name}_{number}.tif")
-        Image.fromarray(mask * np.uint8(255)).save(folder / f"{folder.name}_{number}_mask.tif")
+        _write_tiff(image, folder / f"{folder.name}_{number}.tif")
+        _write_tiff(mask * np.uint8(255), folder / f"{folder.name}_{number}_mask.tif")
+
+
+def _write_tiff(pixels: np.ndarray, path: Path) -> None:
+    # Given a path, Pillow does not notice that a full disk took only a part.
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "TIFF")
+    path.write_bytes(content.getvalue())
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int]) -> np.ndarray:
@@ -155,10 +159,10 @@ def head_with_lesion(rng: np.random.Generator, slices: int, size: int) -> tuple[
         The head, and the distance from the tumour's middle `(slices, size, size)`: 1 at its edge.
 
     Raises:
-        InputError: Fewer than 6 slices, or a side below 32.
+        InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
     """
-    if slices < 6 or size < 32:
-        raise InputError(f"A phantom needs at least 6 slices of 32 pixels a side. Received: {slices} of {size}.")
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
     grid = _head_grid(rng, slices, size)
     tissue, radius, caps = _anatomy(rng, grid)
     return Head(grid, tissue, radius, caps), _lesion_distance(rng, grid, radius)

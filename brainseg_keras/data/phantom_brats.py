@@ -1,12 +1,11 @@
 """The phantom of BraTS: four sequences, a necrotic core in an enhancing rim in edema, as HDF5 slices or as NIfTI."""
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from brainseg_keras import ranges
 from brainseg_keras.data.brats import write_brats_slices
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS
@@ -15,6 +14,7 @@ from brainseg_keras.data.phantom import head_with_lesion, lesion_free_image
 from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.data.volumes import Volume
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_folder
 
 #: Brightness of necrotic core, edema and enhancing tumour in each sequence; white matter in T1 is about 0.7.
 _BRIGHTNESS = {
@@ -44,13 +44,14 @@ def brats_phantom_volume(seed: int, index: int, *, slices: int = 20, size: int =
         Volume of T1, T1ce, T2 and FLAIR, float32, with labels 1 necrotic core, 2 edema, 3 enhancing tumour.
 
     Raises:
-        InputError: Fewer than 6 slices, or a side below 32.
+        InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
 
     Example:
         >>> volume = brats_phantom_volume(0, 0, slices=8, size=64)
         >>> volume.images.shape, sorted(set(volume.masks.ravel().tolist()))
         ((8, 64, 64, 4), [0, 1, 2, 3])
     """
+    ranges.SEED.check("seed", seed)
     rng = np.random.default_rng([seed, index, 4])
     head, distance = head_with_lesion(rng, slices, size)
     rim, core = rng.uniform(0.60, 0.80), rng.uniform(0.32, 0.50)
@@ -105,7 +106,7 @@ def write_brats_phantom(
         The folder of the slices, or `dest/nifti`.
 
     Raises:
-        InputError: It exists already, an unknown format, or numbers too small.
+        InputError: It exists already, an unknown format, or a number out of its range.
 
     Example:
         >>> import tempfile
@@ -113,8 +114,10 @@ def write_brats_phantom(
         >>> len(list(folder.glob("volume_1_slice_*.h5")))
         8
     """
-    if patients < 1:
-        raise InputError(f"A phantom has at least one patient. Received: {patients}.")
+    ranges.PATIENTS.check("patients", patients)
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
+    ranges.SEED.check("seed", seed)
     source = _Phantoms(patients, slices, size, seed)
     if format == "brats-h5":
         return write_brats_slices(source, dest)
@@ -138,10 +141,7 @@ def write_nifti(source: _Phantoms, root: Path) -> Path:
     """
     import nibabel
 
-    scratch = root.with_name(f".{root.name}.{os.getpid()}.part")
-    if root.exists():
-        raise InputError(f"{root} exists already. Give another folder, or remove it.")
-    try:
+    def write(scratch: Path) -> None:
         for patient in source.table.patient.unique():
             volume = source.volume(patient)
             folder = scratch / patient
@@ -154,7 +154,6 @@ def write_nifti(source: _Phantoms, root: Path) -> Path:
                 nibabel.save(image, folder / f"{patient}_{_SUFFIX[name]}.nii.gz")
             labels = nibabel.Nifti1Image(_BRATS2020[volume.masks].transpose(2, 1, 0), affine)
             nibabel.save(labels, folder / f"{patient}_seg.nii.gz")
-        scratch.rename(root)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    write_folder(root, write)
     return root

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from brainseg_keras import ranges
 from brainseg_keras.errors import InputError
+from brainseg_keras.ranges import Range
 
 #: A pixel is bright when it exceeds this share of the way from the background to the 99.5th percentile.
 _HEAD_SHARE = 0.1
@@ -132,6 +134,9 @@ class Preprocessing:
         blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
         clahe: Clip limit of contrast-limited adaptive histogram equalisation (8 x 8 tiles), after the blur; 0 for none.
 
+    Raises:
+        InputError: A value out of its range.
+
     Example:
         >>> Preprocessing(size=16).images(np.zeros((2, 30, 40, 3), "uint8")).shape
         (2, 16, 16, 3)
@@ -144,6 +149,12 @@ class Preprocessing:
     size: int = 256
     blur: float = 0.0
     clahe: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        Range(1, 8192).check("size", self.size)
+        ranges.BLUR.check("blur", self.blur)
+        ranges.CLAHE.check("clahe", self.clahe)
 
     def volume(self, images: np.ndarray, intensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Prepare a volume: filter, pad and resize it, and say by what it is normalised.

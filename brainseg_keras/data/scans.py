@@ -1,8 +1,11 @@
 """What a person hands over to be segmented: pictures, patients' folders, volumes; found first, read one at a time."""
 
+import logging
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,12 +22,16 @@ from brainseg_keras.data.medical import (
 )
 from brainseg_keras.data.modalities import split_modality
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import expand, printable
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SHORTEST_SIDE = 16
 _LGG_SLICE = re.compile(r"(?P<patient>.+)_(?P<number>\d+)\.tiff?", re.IGNORECASE)
 _BRATS_SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<number>\d+)\.(h5|hdf5)", re.IGNORECASE)
 _TRUTH = re.compile(r"(^|[_\-.])(mask|seg|label|labels)$", re.IGNORECASE)
+#: What `predict` writes beside `<name>_mask`.
+_RESULT = re.compile(r"(?P<name>.+)_(overlay|attention|grad_cam|dec\d+_att|probability(_\d+)?)")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,24 +98,42 @@ class Scan:
             return Pixels(_stack([image for image, _ in slices], self.files), slices[0][1])
         return Pixels(_stack([read_image(file) for file in self.files], self.files))
 
-    def without_unreadable(self) -> tuple["Scan | None", dict[str, str]]:
+    def without(self, faults: dict[str, str]) -> "Scan":
+        """Leave out slices that have faults.
+
+        Args:
+            faults: File, and what is wrong with it.
+
+        Returns:
+            The scan with the others.
+
+        Raises:
+            InputError: There are no others.
+        """
+        if not faults:
+            return self
+        kept = [pair for pair in zip(self.files, self.outputs, strict=False) if str(pair[0]) not in faults]
+        if self.kind == "nifti" or not kept:
+            raise InputError(next(iter(faults.values())))
+        files, outputs = zip(*kept, strict=True)
+        return replace(self, files=files, outputs=outputs)
+
+    def without_unreadable(self) -> tuple["Scan", dict[str, str]]:
         """Leave out the slices that cannot be read, so that one bad file does not cost a patient.
 
         Returns:
-            The scan with the slices that can, or None, and for each of the others its file and what is wrong.
+            The scan with the slices that can, and for each of the others its file and what is wrong.
+
+        Raises:
+            InputError: None can be read, or it is one volume.
         """
-        faults, kept = {}, []
+        faults = {}
         for file, output in zip(self.files, self.outputs, strict=False):
             try:
-                lone = Scan(self.kind, (file,), (output,))
-                lone._decode()
-                kept.append((file, output))
+                Scan(self.kind, (file,), (output,))._decode()
             except InputError as error:
                 faults[str(file)] = str(error)
-        if self.kind == "nifti" or not kept or not faults:
-            return None, {}
-        files, outputs = zip(*kept, strict=True)
-        return Scan(self.kind, files, outputs, self.channels), faults
+        return self.without(faults), faults
 
     def _check(self, images: np.ndarray) -> None:
         height, width = images.shape[1:3]
@@ -133,16 +158,17 @@ def _stack(arrays: Sequence[np.ndarray], files: Sequence[Path], axis: int = 0) -
     return np.concatenate(arrays, axis=-1) if axis == -1 else np.stack(arrays)
 
 
-def find_scans(inputs: Iterable[str | Path]) -> list[Scan]:
+def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:
     """List what there is to segment; nothing is decoded yet.
 
-    In folders, files named `*_mask`, `*_seg` or `*_label`, tables and unknown endings are passed over, and so are NIfTI
-    files that name no sequence beside some that do. Slices in a folder of the LGG layout belong to one patient; so do
-    NIfTI files whose names differ in the sequence, BraTS slices of one volume and DICOM files of one series. A file
-    that is named alone stands alone.
+    In folders, files named `*_mask`, `*_seg` or `*_label`, earlier results beside them, tables and unknown endings are
+    passed over, and so, with a warning, are NIfTI files that name no sequence beside some that do. Slices in a folder
+    of the LGG layout belong to one patient; so do NIfTI files whose names differ in the sequence, BraTS slices of one
+    volume and DICOM files of one series. A file that is named alone stands alone. Results bear the file's name without
+    its ending, or with it where two would be the same.
 
     Args:
-        inputs: Files and folders.
+        inputs: Files and folders; what was found before stays as it is.
 
     Returns:
         Scans in the order of the inputs.
@@ -158,18 +184,24 @@ def find_scans(inputs: Iterable[str | Path]) -> list[Scan]:
         [8, 8, 8]
     """
     scans: list[Scan] = []
-    for entry in map(Path, inputs):
-        if entry.is_dir():
-            found = _scans_in(entry)
+    for entry in inputs:
+        if isinstance(entry, Scan):
+            scans.append(entry)
+            continue
+        path = Path(expand(entry, "input"))
+        if path.is_dir():
+            found = _scans_in(path)
             if not found:
                 raise InputError(
-                    f"No image in {entry}. Expected {', '.join(PICTURES)}, .nii, .nii.gz, .dcm or .h5 files."
+                    f"No image in {path}. Expected {', '.join(PICTURES)}, .nii, .nii.gz, .dcm or .h5 files; those "
+                    "named *_mask, *_seg or *_label are passed over."
                 )
             scans += found
-        elif entry.is_file():
-            scans.append(_lone_scan(entry))
+        elif path.is_file():
+            scans.append(_lone_scan(path))
         else:
-            raise InputError(f"No such file or folder: {entry}. Check the path.")
+            raise InputError(f"No such file or folder: {path}. Check the path.")
+    scans = _tell_apart(scans)
     _refuse_collisions(scans)
     return scans
 
@@ -202,48 +234,71 @@ def _scans_in(folder: Path) -> list[Scan]:
 
 
 def _scans_directly_in(folder: Path, below: PurePath) -> list[Scan]:
-    files = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file() and not file.name.startswith(".") and not _TRUTH.search(_stem(file)) and _kind(file)
-    ]
-    scans = []
     patient = _patient_slices(folder)
-    if patient:
-        scans.append(Scan("pictures", patient, tuple(below / _stem(file) for file in patient)))
-    scans += [Scan("pictures", (f,), (below / _stem(f),)) for f in files if _kind(f) == "pictures" and f not in patient]
-    groups: dict[str, list[tuple[str | None, Path]]] = {}
-    for file in (file for file in files if _kind(file) == "nifti"):
+    files: dict[str, list[Path]] = {"pictures": [], "nifti": [], "dicom": [], "h5": []}
+    for file in _images_in(folder):
+        if file not in patient and (kind := _kind(file)):
+            files[kind].append(file)
+    groups = [("pictures", patient)] if patient else []
+    groups += [("pictures", (file,)) for file in files["pictures"]]
+    groups += [("dicom", series) for series in dicom_series(files["dicom"])]
+    groups += [("h5", volume) for volume in _brats_volumes(files["h5"])]
+    scans = [Scan(kind, members, tuple(below / _stem(file) for file in members)) for kind, members in groups]
+    return scans + _nifti_scans(files["nifti"], folder, below)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """List a folder's files that are neither hidden nor a mask nor what was made beside one by `predict`."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    masked = {_stem(file).removesuffix("_mask") for file in files if _stem(file).endswith("_mask")}
+    results = (_RESULT.fullmatch(_stem(file)) for file in files)
+    return [
+        file
+        for file, result in zip(files, results, strict=True)
+        if not _TRUTH.search(_stem(file)) and not (result and result["name"] in masked)
+    ]
+
+
+def _nifti_scans(files: list[Path], folder: Path, below: PurePath) -> list[Scan]:
+    named: dict[str, list[tuple[str, Path]]] = {}
+    nameless = []
+    for file in files:
         rest, modality = split_modality(_stem(file))
-        groups.setdefault(rest if modality else _stem(file), []).append((modality, file))
-    if any(len(members) > 1 for members in groups.values()):
-        # Beside named sequences, a file that names none is a mask or a map, not another scan.
-        groups = {rest: members for rest, members in groups.items() if members[0][0]}
-    for rest, members in groups.items():
-        names = tuple(modality for modality, _ in members if modality)
-        if len(names) == len(members) and len(set(names)) == len(names):
-            stem = _stem(members[0][1])
-            if len(members) > 1:
-                # What stands after the sequence is how a file was made, and not whose it is.
-                named = rest and stem.startswith(rest)
-                stem = rest if named else "_".join(part for part in (folder.name, rest) if part)
+        if modality:
+            named.setdefault(rest, []).append((modality, file))
+        else:
+            nameless.append(file)
+    scans = []
+    for rest, members in named.items():
+        names = tuple(modality for modality, _ in members)
+        if len(members) > 1 and len(set(names)) == len(names):
+            # What stands after the sequence is how a file was made, and not whose it is.
+            begins = rest and _stem(members[0][1]).startswith(rest)
+            stem = rest if begins else "_".join(part for part in (folder.name, rest) if part)
             scans.append(Scan("nifti", tuple(file for _, file in members), (below / stem,), names))
         else:
-            scans += [Scan("nifti", (file,), (below / _stem(file),), (m,) if m else None) for m, file in members]
-    scans += [
-        Scan("dicom", series, tuple(below / _stem(file) for file in series))
-        for series in dicom_series([file for file in files if _kind(file) == "dicom"])
-    ]
+            scans += [Scan("nifti", (file,), (below / _stem(file),), (name,)) for name, file in members]
+    if nameless and any(len(scan.files) > 1 for scan in scans):
+        # Beside sequences that belong together, what names none is a mask or a map, not another scan.
+        _log.warning(
+            "%s: %d volumes that name no sequence are passed over beside those that do, the first is %s. To segment "
+            "them, name the files.",
+            printable(folder),
+            len(nameless),
+            printable(nameless[0].name),
+        )
+        nameless = []
+    return scans + [Scan("nifti", (file,), (below / _stem(file),)) for file in nameless]
+
+
+def _brats_volumes(files: list[Path]) -> list[tuple[Path, ...]]:
     volumes: dict[str, list[tuple[int, Path]]] = {}
-    for file in (file for file in files if _kind(file) == "h5"):
+    for file in files:
         match = _BRATS_SLICE.fullmatch(file.name)
         volumes.setdefault(match["volume"] if match else file.name, []).append(
             (int(match["number"]) if match else 0, file)
         )
-    for members in volumes.values():
-        ordered = tuple(file for _, file in sorted(members))
-        scans.append(Scan("h5", ordered, tuple(below / _stem(file) for file in ordered)))
-    return scans
+    return [tuple(file for _, file in sorted(members)) for members in volumes.values()]
 
 
 def _patient_slices(folder: Path) -> tuple[Path, ...]:
@@ -251,7 +306,7 @@ def _patient_slices(folder: Path) -> tuple[Path, ...]:
     numbered = []
     for file in folder.iterdir():
         match = _LGG_SLICE.fullmatch(file.name)
-        if match and match["patient"].lower() == folder.absolute().name.lower():
+        if match and match["patient"].lower() == folder.absolute().name.lower() and file.is_file():
             numbered.append((int(match["number"]), file))
     return tuple(file for _, file in sorted(numbered))
 
@@ -264,9 +319,8 @@ def _kind(file: Path) -> str | None:
         return "nifti"
     if name.endswith((".h5", ".hdf5")):
         return "h5"
-    if name.endswith(".dcm") or (not file.suffix and is_dicom(file)):
-        return "dicom"
-    return None
+    # Series are often named by numbers with dots, whose last part is no ending.
+    return "dicom" if name.endswith(".dcm") or is_dicom(file) else None
 
 
 def _stem(file: Path) -> str:
@@ -278,6 +332,20 @@ def _stem(file: Path) -> str:
 
 def _known_ending(file: Path) -> bool:
     return file.suffix.lower() in (*PICTURES, ".h5", ".hdf5", ".dcm")
+
+
+def _tell_apart(scans: list[Scan]) -> list[Scan]:
+    """Give results that would bear one name the whole names of their files, and all of them names in UTF-8."""
+    shared = Counter(str(output).lower() for scan in scans for output in scan.outputs)
+    told = []
+    for scan in scans:
+        outputs = list(scan.outputs)
+        if len(scan.files) == len(outputs):
+            for place, (file, output) in enumerate(zip(scan.files, outputs, strict=True)):
+                if shared[str(output).lower()] > 1:
+                    outputs[place] = output.with_name(file.name)
+        told.append(replace(scan, outputs=tuple(PurePath(os.fsdecode(printable(o).encode("utf-8"))) for o in outputs)))
+    return told
 
 
 def _refuse_collisions(scans: list[Scan]) -> None:

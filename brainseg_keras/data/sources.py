@@ -22,6 +22,7 @@ from brainseg_keras.data.splits import assign_splits
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.data.volumes import FileVolumes, SelectedChannels, VolumeSource
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import expand
 
 FORMATS = ("lgg", "brats-h5", "nifti", "msd", "pairs")
 LAYOUTS = """
@@ -71,7 +72,7 @@ def open_source(
     modalities = names_of(modalities)
     if str(path) == "phantom":
         path = cached_phantom(format or "lgg")
-    path = Path(path).expanduser()
+    path = Path(expand(path, "data"))
     if path.suffix.lower() in (".h5", ".hdf5") and not path.is_dir():
         return _select(StoredVolumes(path), modalities)
     if path.suffix.lower() == ".csv":
@@ -236,7 +237,7 @@ def _select(source: VolumeSource, modalities: Sequence[str] | None) -> VolumeSou
 
 def _from_manifest(path: Path, root: str | Path | None, modalities: Sequence[str] | None) -> VolumeSource:
     table = read_manifest(path)
-    folder = Path(root) if root else path.parent
+    folder = Path(expand(root, "root")) if root is not None else path.parent
     entry = next(iter(sequences(table.image[0]).values()), table.image[0]).partition("#")[0]
     first = folder / entry
     if not first.is_file():

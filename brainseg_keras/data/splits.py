@@ -5,6 +5,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
+from brainseg_keras import ranges
 from brainseg_keras.errors import InputError
 
 
@@ -27,14 +28,15 @@ def split_patients(
         Series of split names, indexed by patient.
 
     Raises:
-        InputError: Fewer than three patients, or fractions that do not sum to 1.
+        InputError: Fewer than three patients, fractions that do not sum to 1, or a seed that no generator takes.
 
     Example:
         >>> table = pd.DataFrame(dict(patient=[f"TCGA_CS_{i}" for i in range(10)], tumour_pixels=range(10)))
         >>> split_patients(table).value_counts()["train"].item()
         8
     """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    ranges.SEED.check("seed", seed)
+    if len(fractions) != 3 or not all(share > 0 for share in fractions) or not abs(sum(fractions) - 1) <= 1e-6:
         raise InputError(f"Shares of train, val and test are positive and sum to 1. Received: {fractions}.")
     sizes = table.groupby("patient").tumour_pixels.sum()
     if len(sizes) < 3:
@@ -82,15 +84,17 @@ def assign_folds(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> list[
         A table for each fold, with its `split` filled.
 
     Raises:
-        InputError: Fewer than two folds, or fewer patients than folds.
+        InputError: Fewer than two folds, fewer patients than folds, or a seed that no generator takes.
 
     Example:
         >>> table = pd.DataFrame(dict(patient=[f"TCGA_CS_{i}" for i in range(10)], tumour_pixels=range(10)))
         >>> [fold.split.value_counts()["test"].item() for fold in assign_folds(table)]
         [2, 2, 2, 2, 2]
     """
+    ranges.SEED.check("seed", seed)
+    ranges.FOLDS.check("folds", folds)
     sizes = table.groupby("patient").tumour_pixels.sum()
-    if not 2 <= folds <= len(sizes):
+    if folds > len(sizes):
         raise InputError(f"Folds are 2 to the number of patients, {len(sizes)}. Received: {folds}.")
     share = 1 / folds
     order = _stratified_order(sizes, (1 - 2 * share, share, share), np.random.default_rng(seed))

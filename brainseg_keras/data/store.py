@@ -1,17 +1,21 @@
 """A packed data set: one HDF5 file, a group a patient, a chunk a slice, so that training starts in seconds."""
 
+import contextlib
 import io
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.hdf5 import create_hdf5
 from brainseg_keras.data.manifest import COLUMNS, check_table
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_whole
 
 _FORMAT = "brainseg-store"
 _VERSION = 2
@@ -32,7 +36,9 @@ def write_store(
         The file.
 
     Raises:
-        InputError: A volume that cannot be read, or too bright for half precision; nothing is written then.
+        InputError: A volume that cannot be read, or too bright for half precision, or a disk that is too small; nothing
+            is written then.
+        OSError: The disk is full.
 
     Example:
         >>> import tempfile
@@ -43,21 +49,36 @@ def write_store(
         True
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    try:
-        with h5py.File(scratch, "w") as file:
-            names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
-            file.attrs.update(format=_FORMAT, version=_VERSION, **names)
-            file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
-            for patient in sorted(source.table.patient.unique()):
-                _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
-                if progress:
-                    progress(patient)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(
+        path, lambda scratch: _write_volumes(source, scratch, float16, progress or (lambda patient: None)), mark=_FORMAT
+    )
     return path
+
+
+def _write_volumes(source: VolumeSource, path: Path, float16: bool, progress: Callable[[str], None]) -> None:
+    slices = source.table.patient.value_counts()
+    with create_hdf5(path) as (file, check):
+        names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
+        file.attrs.update(format=_FORMAT, version=_VERSION, **names)
+        file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
+        for number, patient in enumerate(sorted(slices.index)):
+            _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
+            file.flush()
+            check()
+            if number == 0:
+                _check_room(path, path.stat().st_size * (slices.sum() / slices[patient] - 1))
+            progress(patient)
+
+
+def _check_room(path: Path, wanted: float) -> None:
+    """Refuse what will not fit, after one patient and not after hours."""
+    free = shutil.disk_usage(path.parent).free
+    # Patients differ in how well they pack: what might fit is tried.
+    if free < 0.7 * wanted:
+        raise InputError(
+            f"{path.parent} has {free / 1e9:.2f} GB free, and this data set takes about {wanted / 1e9:.2f} GB more. "
+            "Make room, or give another -o."
+        )
 
 
 def _write_volume(group: h5py.Group, volume: Volume, float16: bool) -> None:
@@ -98,7 +119,7 @@ class StoredVolumes:
         self._path = Path(path)
         if not self._path.is_file():
             raise InputError(f"No such file: {path}. Pack it: brainseg data pack FOLDER -o FILE")
-        with self._open() as file:
+        with self._open() as file, self._reading("its list of slices"):
             if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
                 raise InputError(
                     f"{path} is no packed data set of version {_VERSION}. Pack it: brainseg data pack FOLDER -o FILE"
@@ -106,28 +127,40 @@ class StoredVolumes:
             text = file["manifest"][()].decode()
             self.channels: tuple[str, ...] = tuple(json.loads(file.attrs["channels"]))
             self.classes: tuple[str, ...] = tuple(json.loads(file.attrs["classes"]))
-        # As text: a patient named 007 is not patient 7.
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-        self.table = table.astype({"slice": int, "tumour_pixels": int})
+            # As text: a patient named 007 is not patient 7.
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+            self.table = table[list(COLUMNS)].astype({"slice": int, "tumour_pixels": int})
         check_table(self.table, str(path))
 
     def volume(self, patient: str) -> Volume:
         """Read one patient; the file's checksums tell when it has been damaged."""
-        with self._open() as file:
-            try:
-                group = file[f"volumes/{patient}"]
-                return Volume(
-                    patient,
-                    group["images"][:],
-                    group["masks"][:],
-                    tuple(int(number) for number in group.attrs["slices"]),
-                    group.attrs["intensity"],
-                    tuple(map(float, group.attrs["spacing"])) if "spacing" in group.attrs else None,
-                )
-            except (OSError, KeyError) as error:
-                raise InputError(
-                    f"{self._path}: patient {patient} cannot be read, the file is damaged ({error}). Pack it again."
-                ) from error
+        with self._open() as file, self._reading(f"patient {patient}"):
+            group = file[f"volumes/{patient}"]
+            volume = Volume(
+                patient,
+                group["images"][:],
+                group["masks"][:],
+                tuple(int(number) for number in group.attrs["slices"]),
+                np.asarray(group.attrs["intensity"]),
+                tuple(map(float, group.attrs["spacing"])) if "spacing" in group.attrs else None,
+            )
+            if volume.images.shape != (*volume.masks.shape, len(self.channels)) or volume.masks.ndim != 3:
+                raise ValueError(f"images of shape {volume.images.shape}, masks of {volume.masks.shape}")
+            if len(volume.slices) != len(volume.masks) or volume.intensity.shape != (len(self.channels), 2):
+                raise ValueError(f"{len(volume.slices)} slice numbers, intensity of shape {volume.intensity.shape}")
+            return volume
+
+    @contextlib.contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        # What HDF5, JSON and pandas raise on a damaged file; a shape that it only claims does not fit the memory.
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+            raise InputError(
+                f"{self._path}: {what} cannot be read, the file is damaged ({error}). Pack it again."
+            ) from error
 
     def _open(self) -> h5py.File:
         try:

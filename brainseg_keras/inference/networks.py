@@ -1,14 +1,15 @@
 """Trained networks from files, each as one function from a batch to probabilities: Keras, ONNX, LiteRT."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import expand
+from brainseg_keras.inference.information import read_information
 
 #: From `(batch, height, width, channels)` to `(batch, height, width, classes)`, both float32.
 Network = Callable[[np.ndarray], np.ndarray]
@@ -23,17 +24,21 @@ class TrainedNetwork:
         network: The function.
         model: The Keras model behind it, or None.
         info: run.json of its run folder, or the JSON beside an exported file; empty where there is none.
+        information: The file that `info` was read from, for messages.
         folder: Where results of tuning are kept: the run folder; None for a lone file.
         input_shape: Height, width and channels; None where any goes.
+        classes: Channels of its answer.
         name: What messages and reports call it.
     """
 
     network: Network
     model: Any
+    input_shape: tuple[int | None, int | None, int]
+    classes: int
+    name: str
     info: dict[str, Any] = field(default_factory=dict)
+    information: Path | None = None
     folder: Path | None = None
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3)
-    name: str = ""
 
 
 def load_network(model: str | Path) -> TrainedNetwork:
@@ -56,48 +61,105 @@ def load_network(model: str | Path) -> TrainedNetwork:
     from brainseg_keras.models.pretrained import list_pretrained, load_pretrained, pretrained_info
 
     if str(model) in list_pretrained():
-        keras_model = load_pretrained(str(model))
-        return _from_keras(keras_model, pretrained_info(str(model)), None, str(model))
-    path = Path(model)
+        name = str(model)
+        return replace(wrap_model(load_pretrained(name), name, fold=True), info=pretrained_info(name))
+    path = Path(expand(model, "model"))
     if path.is_dir() and (path / "best.keras").is_file():
-        return _from_keras(_read_keras(path / "best.keras"), _read_json(path / "run.json"), path, str(path))
+        return _with_information(_read_keras(path / "best.keras"), path / "run.json", str(path))
     if not path.is_file() or path.suffix not in ENDINGS:
         raise InputError(
             f"No model at {path}. Give the folder of a run (with best.keras), a .keras, .onnx or .tflite file, or a "
             f"shipped name: {', '.join(list_pretrained()) or 'none yet'}."
         )
-    if path.suffix == ".keras":
-        in_run = (path.parent / "run.json").is_file()
-        info = _read_json(path.parent / "run.json" if in_run else path.with_suffix(".json"))
-        return _from_keras(_read_keras(path), info, path.parent if in_run else None, str(path))
-    info = _read_json(path.with_suffix(".json"))
-    read = _read_onnx if path.suffix == ".onnx" else _read_litert
-    network, shape = read(path)
-    return TrainedNetwork(network, None, info, None, shape, str(path))
+    in_run = path.parent / "run.json"
+    beside = in_run if path.suffix == ".keras" and in_run.is_file() else information_file(path)
+    read = {".keras": _read_keras, ".onnx": _read_onnx, ".tflite": _read_litert}[path.suffix]
+    return _with_information(read(path), beside, str(path))
 
 
-def _from_keras(model: Any, info: dict[str, Any], folder: Path | None, name: str) -> TrainedNetwork:
+def information_file(path: Path) -> Path:
+    """Name the JSON beside an exported file: `lgg.onnx` and `lgg.tflite` have one each."""
+    return path.with_name(path.name + ".json")
+
+
+def wrap_model(model: Any, name: str, *, fold: bool = False) -> TrainedNetwork:
+    """Make a network of a Keras model.
+
+    Args:
+        model: A `keras.Model`.
+        name: What messages call it.
+        fold: Fold BatchNormalization into its convolutions: faster, and what the model learns later is not seen.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: Not from one picture to one picture.
+    """
     from brainseg_keras.models.folding import fold_batch_norm
 
-    height, width, channels = model.input_shape[1:]
-    fast = fold_batch_norm(model)
+    inputs = [tuple(tensor.shape) for tensor in model.inputs]
+    outputs = [tuple(tensor.shape) for tensor in model.outputs]
+    shape, classes = _shapes(inputs, outputs, name)
+    asked = fold_batch_norm(model) if fold else model
 
     def network(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(fast.predict_on_batch(batch), np.float32)
+        return np.asarray(asked.predict_on_batch(batch), np.float32)
 
-    return TrainedNetwork(network, model, info, folder, (height, width, channels), name)
+    return TrainedNetwork(_naming(network, name), model, shape, classes, name)
 
 
-def _read_keras(path: Path) -> Any:
+def _with_information(network: TrainedNetwork, path: Path, name: str) -> TrainedNetwork:
+    if not path.exists():
+        return replace(network, name=name)
+    folder = path.parent if path.name == "run.json" else None
+    return replace(network, name=name, info=read_information(path), information=path, folder=folder)
+
+
+def _shapes(inputs: list[tuple], outputs: list[tuple], name: str) -> tuple[tuple[int | None, int | None, int], int]:
+    """Give height, width and channels of the input, and the channels of the answer."""
+    shapes = [tuple(size if isinstance(size, int) and size > 0 else None for size in s) for s in (*inputs, *outputs)]
+    pictures = len(inputs) == len(outputs) == 1 and all(len(shape) == 4 and shape[3] for shape in shapes)
+    # A side that is left open goes with any.
+    if not pictures or any(a != b for a, b in zip(shapes[0][1:3], shapes[1][1:3], strict=True) if a and b):
+        raise InputError(
+            f"{name} does not go from pictures (batch, height, width, channels) to pictures of the same size. "
+            f"Received: inputs {inputs}, outputs {outputs}. Give a network for segmentation, channels last."
+        )
+    return shapes[0][1:], shapes[1][3]
+
+
+def _naming(network: Network, name: str) -> Network:
+    """Let what a network raises, on a size that it cannot take, say which network it was."""
+
+    def call(batch: np.ndarray) -> np.ndarray:
+        try:
+            answer = network(batch)
+        except Exception as error:  # TensorFlow, ONNX Runtime and LiteRT each have kinds of their own
+            raise InputError(
+                f"{name} cannot take slices of {batch.shape[1]} x {batch.shape[2]} pixels and {batch.shape[3]} "
+                f"channels ({_first_line(error)}). Give it the size that it was trained with."
+            ) from error
+        if np.isnan(answer).any():
+            raise InputError(f"{name} answers NaN: its weights are damaged. Restore it, or train it again.")
+        return answer
+
+    return call
+
+
+def _read_keras(path: Path) -> TrainedNetwork:
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
         raise InputError(f"{path} cannot be read as a Keras model ({_first_line(error)}). Save it anew.") from error
+    if not isinstance(model, keras.Model) or not model.built:
+        raise InputError(f"{path} holds {type(model).__name__}, which is no network. Save the model itself.")
+    return wrap_model(model, str(path), fold=True)
 
 
-def _read_onnx(path: Path) -> tuple[Network, tuple]:
+def _read_onnx(path: Path) -> TrainedNetwork:
     try:
         import onnxruntime
     except ImportError as error:
@@ -106,42 +168,39 @@ def _read_onnx(path: Path) -> tuple[Network, tuple]:
         session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime has exceptions of its own
         raise InputError(f"{path} cannot be read as ONNX ({_first_line(error)}). Export it anew.") from error
-    entry = session.get_inputs()[0]
-    shape = tuple(size if isinstance(size, int) else None for size in entry.shape[1:])
-    return lambda batch: session.run(None, {entry.name: batch})[0], shape
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape, classes = _shapes([entry.shape for entry in inputs], [entry.shape for entry in outputs], str(path))
+
+    def network(batch: np.ndarray) -> np.ndarray:
+        return session.run(None, {inputs[0].name: batch})[0]
+
+    return TrainedNetwork(_naming(network, str(path)), None, shape, classes, str(path))
 
 
-def _read_litert(path: Path) -> tuple[Network, tuple]:
+def _read_litert(path: Path) -> TrainedNetwork:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise InputError("ai-edge-litert is missing. Install it: pip install 'brainseg_keras[export]'") from error
     try:
         interpreter = Interpreter(model_path=str(path))
-        source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        interpreter.allocate_tensors()
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:  # the interpreter raises ValueError and RuntimeError
         raise InputError(f"{path} cannot be read as LiteRT ({_first_line(error)}). Export it anew.") from error
 
+    sizes = [[entry["shape_signature"].tolist() for entry in entries] for entries in (inputs, outputs)]
+    shape, classes = _shapes(*sizes, str(path))
+
     def network(batch: np.ndarray) -> np.ndarray:
         if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
-            interpreter.resize_tensor_input(source["index"], batch.shape)
+            interpreter.resize_tensor_input(inputs[0]["index"], batch.shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(source["index"], batch)
+        interpreter.set_tensor(inputs[0]["index"], batch)
         interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
+        return interpreter.get_tensor(outputs[0]["index"])
 
-    interpreter.allocate_tensors()
-    shape = tuple(int(size) if size > 0 else None for size in source["shape_signature"][1:])
-    return network, shape
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}). Restore it, or remove it to go on with defaults.") from error
+    return TrainedNetwork(_naming(network, str(path)), None, shape, classes, str(path))
 
 
 def _first_line(error: Exception) -> str:

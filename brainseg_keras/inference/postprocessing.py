@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brainseg_keras import ranges
 from brainseg_keras.data.targets import Target
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation.lesions import largest_component, remove_small_components
@@ -26,7 +27,7 @@ class Postprocessing:
         flip: Average the probabilities of each slice and of its mirror image.
 
     Raises:
-        InputError: A threshold outside (0, 1), or a component of less than no pixels.
+        InputError: A threshold that is not between 0 and 1, or a component of less than no pixels.
 
     Example:
         >>> Postprocessing(threshold=0.4)(np.array([[[0.3, 0.5]]])).tolist()
@@ -40,10 +41,11 @@ class Postprocessing:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if not 0 < self.threshold < 1:
-            raise InputError(f"threshold lies between 0 and 1. Received: {self.threshold}.")
-        if self.smallest_component < 0:
-            raise InputError(f"smallest_component is 0 or more pixels. Received: {self.smallest_component}.")
+        ranges.THRESHOLD.check("threshold", self.threshold)
+        ranges.SMALLEST_COMPONENT.check("smallest_component", self.smallest_component)
+        for name in ("largest_component", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is true or false. Received: {getattr(self, name)!r}.")
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
         """Make the mask of one patient.

@@ -1,7 +1,9 @@
 """predict(): files and folders in, masks, overlays and a summary out."""
 
 import dataclasses
+import errno
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import write_whole
+from brainseg_keras.files import MAKER, check_output, check_replaceable, printable, write_whole
 from brainseg_keras.inference.measures import measure
 from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.inference.summary import add_to_summary, read_summary
 from brainseg_keras.visualization import PREDICTION, draw_heat, draw_outlines, place_beside, to_gray
 
-SUMMARY = "summary.csv"
+#: Bytes that a file's name may have on the file systems in use.
+_LONGEST_NAME = 255
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +32,8 @@ class Predictions:
     """What `predict` did.
 
     Args:
-        summary: One row a result: file, tumour_pixels, tumour_ml, largest_diameter, unit, confidence, mask.
+        summary: One row a result of this call: file, tumour_pixels, tumour_ml, largest_diameter, unit, confidence and
+            mask.
         failures: File or folder, and why it was refused.
     """
 
@@ -36,7 +42,7 @@ class Predictions:
 
 
 def predict(
-    inputs: Iterable[str | Path],
+    inputs: Iterable[str | Path | Scan],
     output: str | Path,
     *,
     predictor: Predictor,
@@ -49,8 +55,9 @@ def predict(
 
     For each picture `<name>_mask.png` (0 and 255, or label numbers for several classes) and `<name>_overlay.png`, for
     each NIfTI volume `<name>_mask.nii.gz` with the affine and header of its file; below `output` as the inputs lie
-    below the folder that was given; and summary.csv. One scan is in memory at a time. A scan that cannot be read is
-    left out and the others go on.
+    below the folder that was given; and summary.csv, which keeps the rows of other calls whose masks are still there.
+    One scan is in memory at a time. A scan that cannot be read, on which the network fails, or whose results cannot be
+    written under its name or would replace another's file, is left out with a row that says why; the others go on.
 
     Args:
         inputs: Files and folders; see `find_scans`.
@@ -66,7 +73,8 @@ def predict(
         The summary, and what failed.
 
     Raises:
-        InputError: Nothing to segment, two results of one name, or no scan that could be read.
+        InputError: Nothing to segment, two results of one name, an output that cannot be written, a summary.csv that
+            is another's, or no scan that could be segmented; then there is no summary either.
 
     Example:
         >>> import tempfile
@@ -77,33 +85,87 @@ def predict(
         >>> len(predict([root], tempfile.mkdtemp(), predictor=predictor).summary)
         24
     """
-    scans, folder = find_scans(inputs), Path(output)
+    scans, folder = find_scans(inputs), check_output(output, "folder")
+    read_summary(folder)
+    job = _Job(folder, predictor, overlays, probabilities, attention)
     rows: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
-    remarks: set[str] = set()
-    for scan in progress(scans):
-        try:
-            scan, pixels, faults = _read(scan)
-            images, remark = predictor.arrange(pixels, scan.name)
-        except InputError as error:
-            scan, faults = None, {scan.name: str(error)}
-        for fault in faults.values():
-            _log.warning("Left out: %s", fault)
-        failures |= faults
-        if scan is None:
-            continue
-        if remark:
-            _say_once(remarks, remark, scan.name)
-        maps = predictor.probabilities(images)
-        seen = predictor.attention(images) if attention else {}
-        result = _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
-        rows += _write(scan, pixels, result, folder, overlays, probabilities)
+    files: list[Path] = []
+    try:
+        for scan in progress(scans):
+            faults: dict[str, str] = {}
+            files += scan.files
+            try:
+                rows += job.segment(scan, faults)
+            except InputError as error:
+                if str(error) not in faults.values():
+                    faults[scan.name] = str(error)
+            for fault in faults.values():
+                _log.warning("Left out: %s", printable(fault))
+            failures |= faults
+    finally:
+        # Also of what was done before an interruption.
+        if rows:
+            add_to_summary(folder, rows, failures, files)
     if not rows:
-        raise InputError(f"None of the {len(scans)} inputs could be read; the messages above say why.")
-    summary = pd.DataFrame(rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / SUMMARY, lambda path: summary.to_csv(path, index=False))
-    return Predictions(summary, failures)
+        raise InputError(f"None of the {len(scans)} inputs could be segmented; the messages above say why.")
+    return Predictions(pd.DataFrame(rows), failures)
+
+
+class _Job:
+    """What is the same for all scans of a call."""
+
+    def __init__(self, folder: Path, predictor: Predictor, overlays: bool, probabilities: bool, attention: bool):
+        self._folder, self._predictor = folder, predictor
+        self._overlays, self._probabilities, self._attention = overlays, probabilities, attention
+        self._remarks: set[str] = set()
+
+    def segment(self, scan: Scan, faults: dict[str, str]) -> Iterator[dict[str, Any]]:
+        """Give a row for each result; `faults` is filled with the slices that are left out."""
+        faults |= self._check_names(scan)
+        scan, pixels, unreadable = _read(scan.without(faults))
+        faults |= unreadable
+        images, remark = self._predictor.arrange(pixels, scan.name)
+        if remark:
+            _say_once(self._remarks, remark, scan.name)
+        result = self._ask(images, scan.name)
+        write = _write_pictures if pixels.frame is None else _write_volume
+        try:
+            yield from write(scan, pixels, result, self._folder, self._overlays, self._probabilities)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise InputError(f"{scan.name}: the paths of its results are too long. Shorten its name.") from error
+
+    def _check_names(self, scan: Scan) -> dict[str, str]:
+        """Find the files under whose names nothing can be written, before the network runs."""
+        maps, faults = _ending(scan), {}
+        endings = ["_mask" + maps, *["_overlay.png"] * self._overlays]
+        endings += [f"_probability{maps}", f"_probability_0{maps}"] * self._probabilities
+        endings += ["_attention.png", f"_dec0_att{maps}", f"_grad_cam{maps}"] * self._attention
+        longest = max(map(len, endings))
+        for file, output in zip(scan.files, scan.outputs, strict=False):
+            if len(os.fsencode(output.name)) + longest > _LONGEST_NAME:
+                faults[str(file)] = f"{file}: the names of its results would have more than 255 bytes. Rename it."
+                continue
+            try:
+                for ending in endings:
+                    check_replaceable(self._folder / output.with_name(output.name + ending), MAKER)
+            except InputError as error:
+                faults[str(file)] = f"{file}: {error}"
+        return faults
+
+    def _ask(self, images: np.ndarray, name: str) -> "_Result":
+        predictor = self._predictor
+        try:
+            maps = predictor.probabilities(images)
+            seen = predictor.attention(images) if self._attention else {}
+            return _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
+        except InputError as error:
+            # It speaks of the network.
+            raise InputError(f"{name}: {error}") from error
+        except MemoryError as error:
+            raise InputError(f"{name}: the memory does not hold images of shape {images.shape} ({error}).") from error
 
 
 def _read(scan: Scan) -> tuple[Scan, Pixels, dict[str, str]]:
@@ -111,9 +173,14 @@ def _read(scan: Scan) -> tuple[Scan, Pixels, dict[str, str]]:
         return scan, scan.read(), {}
     except InputError:
         readable, faults = scan.without_unreadable()
-        if readable is None:
-            raise
         return readable, readable.read(), faults
+
+
+def _ending(scan: Scan) -> str:
+    """Ending of masks and maps."""
+    if scan.kind != "nifti":
+        return ".png"
+    return ".nii" if scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
 
 
 def _say_once(said: set[str], remark: str, name: str) -> None:
@@ -133,20 +200,12 @@ class _Result(NamedTuple):
     attention: dict[str, np.ndarray]  # maps by name, from 0 to 1
 
 
-def _write(
-    scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
-) -> Iterator[dict[str, Any]]:
-    write = _write_pictures if pixels.frame is None else _write_volume
-    return write(scan, pixels, result, folder, overlays, probabilities)
-
-
 def _write_pictures(
     scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
     for place, (file, stem) in enumerate(zip(scan.files, scan.outputs, strict=True)):
         mask, chance = result.masks[place], result.maps[place]
         target = folder / stem
-        target.parent.mkdir(parents=True, exist_ok=True)
         shown = mask * np.uint8(255) if chance.ndim == 2 else mask
         written = target.with_name(target.name + "_mask.png")
         _write_picture(shown, written)
@@ -168,18 +227,16 @@ def _write_volume(
     scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
     (stem,), masks = scan.outputs, result.masks
-    target = folder / stem
-    target.parent.mkdir(parents=True, exist_ok=True)
-    ending = ".nii" if scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
+    target, ending = folder / stem, _ending(scan)
     written = target.with_name(f"{target.name}_mask{ending}")
-    write_whole(written, lambda path: pixels.frame.write(masks, path))
+    write_whole(written, lambda path: pixels.frame.write(masks, path), mark=MAKER)
     if probabilities:
         for name, volume in _planes(result.maps):
             file = target.with_name(f"{target.name}_probability{name}{ending}")
-            write_whole(file, lambda path, volume=volume: pixels.frame.write(volume, path))
+            write_whole(file, lambda path, volume=volume: pixels.frame.write(volume, path), mark=MAKER)
     for name, maps in result.attention.items():
         file = target.with_name(f"{target.name}_{name}{ending}")
-        write_whole(file, lambda path, maps=maps: pixels.frame.write(maps, path))
+        write_whole(file, lambda path, maps=maps: pixels.frame.write(maps, path), mark=MAKER)
     place = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
     if result.attention:
         seen = {name: maps[place] for name, maps in result.attention.items()}
@@ -198,7 +255,9 @@ def _planes(maps: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def _write_picture(pixels: np.ndarray, path: Path) -> None:
-    write_whole(path, lambda scratch: Image.fromarray(pixels).save(scratch, "PNG"))
+    made = PngInfo()
+    made.add_text("Software", MAKER)
+    write_whole(path, lambda scratch: Image.fromarray(pixels).save(scratch, "PNG", pnginfo=made), mark=MAKER)
 
 
 def _write_16_bits(plane: np.ndarray, path: Path) -> None:
@@ -212,7 +271,8 @@ def _row(
     chance: np.ndarray,
     spacing: tuple[float, float, float] | None,
 ) -> dict[str, Any]:
-    return {"file": str(file), **dataclasses.asdict(measure(masks, chance, spacing)), "mask": str(written)}
+    measures = dataclasses.asdict(measure(masks, chance, spacing))
+    return {"file": printable(file), **measures, "mask": printable(written)}
 
 
 def _montage(image: np.ndarray, maps: dict[str, np.ndarray]) -> np.ndarray:

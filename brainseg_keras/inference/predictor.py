@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brainseg_keras import ranges
 from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
 from brainseg_keras.data.labels import BINARY
 from brainseg_keras.data.lgg import CHANNELS
@@ -16,9 +17,9 @@ from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, inte
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.data.targets import Target
 from brainseg_keras.data.volumes import Volume, VolumeSource
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, reading
 from brainseg_keras.inference.explanation import Explainer
-from brainseg_keras.inference.networks import Network, TrainedNetwork, load_network
+from brainseg_keras.inference.networks import TrainedNetwork, load_network, wrap_model
 from brainseg_keras.inference.postprocessing import Postprocessing
 
 DEFAULT_MODEL = "lgg"
@@ -56,7 +57,10 @@ class Predictor:
         context: int | None = None,
         batch_size: int = 16,
     ):
-        trained = load_network(model) if isinstance(model, str | Path) else _wrap(model)
+        ranges.BATCH_SIZE.check("batch_size", batch_size)
+        if context is not None:
+            ranges.CONTEXT.check("context", context)
+        trained = load_network(model) if isinstance(model, str | Path) else wrap_model(model, model.name)
         self.info = trained.info
         self.folder = trained.folder
         self.name = trained.name
@@ -64,19 +68,29 @@ class Predictor:
         self.model = trained.model
         self._network = trained.network
         self._explainer: Explainer | None = None
-        self.preprocessing = preprocessing or _preprocessing(trained)
-        self.postprocessing = postprocessing or Postprocessing.read(trained.folder, trained.info)
-        self._target = Target(self.info["target"]) if "target" in self.info else None
-        #: Neighbouring slices on each side that the network sees.
-        self.context = int(self.info.get("context", 0)) if context is None else context
-        depth = 2 * self.context + 1
-        self.channels = tuple(channels or self.info.get("channels") or _channel_names(trained.input_shape[-1] // depth))
         self._batch_size = batch_size
-        if len(self.channels) * depth != trained.input_shape[-1]:
-            raise InputError(
-                f"{self.name} takes {trained.input_shape[-1]} channels. Received {len(self.channels)} names: "
-                f"{', '.join(self.channels)}."
-            )
+        depth, height = trained.input_shape[-1], trained.input_shape[0]
+        with reading(trained.information or trained.name, "Restore it, or give another network."):
+            self.preprocessing = preprocessing or _preprocessing(trained)
+            self._target = Target(self.info["target"]) if "target" in self.info else None
+            #: Neighbouring slices on each side that the network sees.
+            self.context = int(self.info.get("context", 0)) if context is None else context
+            channels = channels or self.info.get("channels") or _channel_names(depth // (2 * self.context + 1))
+            self.channels = tuple(channels)
+            if not all(isinstance(name, str) for name in self.channels) or len(set(self.channels)) < len(channels):
+                raise InputError(f"Channels are names, each another. Received: {list(channels)}.")
+            if self.context < 0 or len(self.channels) * (2 * self.context + 1) != depth:
+                raise InputError(
+                    f"{self.name} takes {depth} channels. Received {len(self.channels)} names: "
+                    f"{', '.join(self.channels)}, with context {self.context}."
+                )
+            if height is not None and height != self.preprocessing.size:
+                raise InputError(f"{self.name} takes slices of {height} pixels. Received: {self.preprocessing.size}.")
+            if self._target and len(self._target.channels) != trained.classes:
+                raise InputError(
+                    f"{self.name} answers in {trained.classes} channels, not as {self._target.name!r} does."
+                )
+        self.postprocessing = postprocessing or Postprocessing.read(trained.folder, trained.info)
 
     def probabilities(self, images: np.ndarray, intensity: np.ndarray | None = None) -> np.ndarray:
         """Predict the slices of one patient.
@@ -271,11 +285,6 @@ class ArrangedVolumes:
             self._said = True
             _log.warning("%s", remark)
         return replace(volume, images=images, intensity=intensity_range(images))
-
-
-def _wrap(model: Any) -> TrainedNetwork:
-    network: Network = lambda batch: np.asarray(model.predict_on_batch(batch), np.float32)  # noqa: E731
-    return TrainedNetwork(network, model, {}, None, model.input_shape[1:], model.name)
 
 
 def _preprocessing(trained: TrainedNetwork) -> Preprocessing:

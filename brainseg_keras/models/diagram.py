@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import MAKER, check_replaceable, write_whole
 from brainseg_keras.models import build_model
 from brainseg_keras.models.complexity import count_flops, layer_calls
 
@@ -60,7 +61,8 @@ def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs: Any)
         The path that was written.
 
     Raises:
-        InputError: When the suffix is another, the model is no U-Net of this package, or an argument is unknown.
+        InputError: When the suffix is another, the model is no U-Net of this package, or an argument is unknown; a file
+            that is there and was not drawn here.
 
     Example:
         >>> import tempfile
@@ -68,18 +70,22 @@ def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs: Any)
         'unet.svg'
     """
     path = Path(path)
-    metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    metadata = {
+        ".png": {"Software": MAKER},
+        ".svg": {"Creator": MAKER, "Date": None},
+        ".pdf": {"Creator": MAKER, "CreationDate": None},
+    }.get(path.suffix.lower())
     if metadata is None:
         raise InputError(f"path must end in .png, .svg or .pdf. Received: path={str(path)!r}.")
     if isinstance(model, str):
         model = build_model(model, **kwargs)
     elif kwargs:
         raise InputError(f"Arguments go with the name of a recipe, not with a model. Received: {sorted(kwargs)}.")
+    check_replaceable(path, MAKER)
     figure = draw_figure(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Type 42 fonts, which journals ask for; without date and random ids the same model gives the same file.
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "brainseg_keras"}):
-        figure.savefig(path, dpi=300, metadata=metadata)
+        write_whole(path, lambda scratch: figure.savefig(scratch, dpi=300, metadata=metadata))
     return path
 
 

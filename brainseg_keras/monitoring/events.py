@@ -53,7 +53,7 @@ class EventWriter:
         from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
         from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-        page = TensorProto(dtype=DT_STRING, tensor_shape=TensorShapeProto(), string_val=[markdown.encode()])
+        page = TensorProto(dtype=DT_STRING, tensor_shape=TensorShapeProto(), string_val=[_utf8(markdown).encode()])
         self._add_tensor(tag, page, _metadata(_TEXT), step)
 
     def histogram(self, tag: str, values: np.ndarray, step: int, *, bins: int = 20) -> None:
@@ -100,6 +100,7 @@ class EventWriter:
         start = SessionStartInfo(start_time_secs=now)
         fields = {bool: "bool_value", str: "string_value"}
         for name, value in values.items():
+            value = _utf8(value) if isinstance(value, str) else value
             start.hparams[name].CopyFrom(Value(**{fields.get(type(value), "number_value"): value}))
         for tag, content in (
             (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
@@ -125,6 +126,11 @@ class EventWriter:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+
+def _utf8(text: str) -> str:
+    """Write out what UTF-8 does not have, as in a path in another locale: protocol buffers take UTF-8 alone."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _metadata(plugin: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from brainseg_keras.data.findings import SEVERITIES, Finding, Picture
+from brainseg_keras.html import whole_page
 from brainseg_keras.reports.page import STYLE, figure, png
 from brainseg_keras.visualization import TRUTH, draw_outlines, to_gray
 
@@ -37,12 +38,7 @@ def write_data_page(findings: Sequence[Finding], data: str, path: Path) -> None:
             f'<div class="finding {finding.severity}"><h2>{finding.severity}: {html.escape(finding.check)}</h2>'
             f'<p>{html.escape(finding.text)}</p><div class="pictures">{pictures}</div></div>'
         )
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}{_COLOURS}</style></head><body>{''.join(parts)}</body></html>"
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(whole_page(title, "".join(parts), STYLE + _COLOURS), encoding="utf-8", errors="backslashreplace")
 
 
 def _outlined(picture: Picture) -> np.ndarray:

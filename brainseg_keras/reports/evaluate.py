@@ -1,7 +1,6 @@
 """evaluate(): a trained network against the truth, whole patients, one at a time."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainseg_keras import ranges
 from brainseg_keras.data.labels import CLASSES, region_masks
 from brainseg_keras.data.volumes import Volume, VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.patient import OVERLAP
-from brainseg_keras.files import write_whole
+from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.page import write_page
 
@@ -30,6 +30,15 @@ SCORES = (
     "lesion_precision",
     "volume_error",
 )
+
+#: Files of a report, and what tells each from a file of the same name that is somebody else's.
+_MARKS = {
+    "report.json": '"empty_rule"',
+    "per_patient.csv": "patient,slices,",
+    "per_slice.csv": "patient,slice,",
+    "per_region.csv": "patient,region,",
+    "report.html": MAKER,
+}
 
 
 @dataclass
@@ -92,6 +101,10 @@ def evaluate(
         >>> found.report["patients"]["dice"]["n"]
         3
     """
+    _check(spacing, tolerance)
+    folder = None if output is None else check_output(output, "folder")
+    for name, mark in _MARKS.items() if folder else ():
+        check_replaceable(folder / name, mark)
     patient_rows, slice_rows, region_rows = [], [], []
     units = set()
     source = ArrangedVolumes(source, predictor.channels)
@@ -134,9 +147,19 @@ def evaluate(
             for name, rows in per_region.groupby("region", sort=False)
         }
     evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures, per_region)
-    if output is not None:
-        _write(evaluation, Path(output))
+    if folder is not None:
+        _write(evaluation, folder)
     return evaluation
+
+
+def _check(spacing: Sequence[float] | None, tolerance: float) -> None:
+    ranges.TOLERANCE.check("tolerance", tolerance)
+    if spacing is None:
+        return
+    if len(spacing) != 3:
+        raise InputError(f"spacing is three numbers: slices, rows and columns. Received: {spacing}.")
+    for step in spacing:
+        ranges.SPACING.check("spacing", step)
 
 
 def _region_rows(
@@ -264,12 +287,9 @@ def _classification_report_of(truth: np.ndarray, answer: np.ndarray) -> dict[str
 
 
 def _write(evaluation: Evaluation, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(evaluation.report, indent=2) + "\n"
-    write_whole(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(folder / "report.json", evaluation.report)
     for name in ("per_patient", "per_slice", "per_region"):
         table = getattr(evaluation, name)
-        if table.empty:
-            continue
-        write_whole(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
+        if not table.empty:
+            write_whole(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
     write_whole(folder / "report.html", lambda path: write_page(evaluation, path))

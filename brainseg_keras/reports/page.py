@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from brainseg_keras.html import whole_page
 from brainseg_keras.visualization import (
     PREDICTION,
     TRUTH,
@@ -67,12 +68,7 @@ def write_page(evaluation: "Evaluation", path: Path) -> None:
         "<h2>Each patient</h2>",
         _table(_each_patient(evaluation.per_patient)),
     ]
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body>{''.join(parts)}</body></html>"
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(whole_page(title, "".join(parts), STYLE), encoding="utf-8", errors="backslashreplace")
 
 
 def _headline(report: dict[str, Any]) -> str:

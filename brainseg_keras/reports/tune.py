@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from brainseg_keras.data.labels import BINARY, region_masks
 from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.evaluation import Counts, dice
 from brainseg_keras.evaluation.lesions import label_lesions
-from brainseg_keras.files import write_whole
+from brainseg_keras.files import check_output, check_replaceable, write_json
 from brainseg_keras.inference.postprocessing import FILE, Postprocessing
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 
@@ -70,6 +69,10 @@ def tune(
         >>> 0 < tuned.postprocessing.threshold < 1
         True
     """
+    folder = predictor.folder if output is None else output
+    file = None if folder is None else check_output(folder, "folder") / FILE
+    if file is not None:
+        check_replaceable(file, '"chosen_on"')
     patients = select_patients(source, "val")
     choices = [
         Postprocessing(threshold, smallest, largest, flip)
@@ -101,11 +104,8 @@ def tune(
         "tried": len(choices),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    folder = Path(output) if output is not None else predictor.folder
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=2) + "\n"
-        write_whole(folder / FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    if file is not None:
+        write_json(file, record)
     return Tuned(choices[best], table.sort_values("mean_dice", ascending=False, ignore_index=True), record)
 
 

@@ -1,6 +1,8 @@
 """What one training run is made of; flags and YAML say the same. Loads without Keras."""
 
 import dataclasses
+import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +10,19 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from brainseg_keras import ranges
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import expand, write_text
+from brainseg_keras.ranges import Range
 
 TARGETS = ("tumour", "classes", "regions")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+#: Channels of the deepest level: a kernel of more would take gigabytes.
+WIDEST = 8192
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _option(default: Any, text: str, within: Range | None = None, *, is_path: bool = False) -> Any:
+    return field(default=default, metadata={"help": text, "within": within, "is_path": is_path})
 
 
 @dataclass(frozen=True)
@@ -34,104 +41,131 @@ class TrainingConfig:
         8
     """
 
-    data: str = _option("phantom", "Folder of MRI slices, manifest (.csv), packed data (.h5), or the word phantom.")
+    data: str = _option(
+        "phantom", "Folder of MRI slices, manifest (.csv), packed data (.h5), or the word phantom.", is_path=True
+    )
     format: str | None = _option(None, "Layout of a folder: lgg, brats-h5, nifti, msd or pairs. Detected by default.")
-    root: str | None = _option(None, "Folder of the images that a manifest lists, if they moved.")
+    root: str | None = _option(None, "Folder of the images that a manifest lists, if they moved.", is_path=True)
     modalities: str | None = _option(None, "Sequences to read, such as FLAIR or T1ce,FLAIR. All by default.")
     labels: str | None = _option(None, "What labels mean: brats2020, brats2023, brats2015, msd or binary.")
     image_pattern: str | None = _option(None, "How images are named: a regular expression with the group patient.")
     label_pattern: str | None = _option(None, "How labels of NIfTI volumes are named: the same.")
     target: str = _option("tumour", "tumour (one mask), classes (softmax) or regions (nested, sigmoid).")
-    context: int = _option(0, "Neighbouring slices on each side as further channels (2.5-D).")
+    context: int = _option(0, "Neighbouring slices on each side as further channels (2.5-D).", ranges.CONTEXT)
     architecture: str = _option("attention_res_unet", "Name of the network; `brainseg models` lists them.")
-    filters: int | None = _option(None, "Width of the first level; default: as published.")
-    depth: int | None = _option(None, "Number of halvings; default: as published.")
+    filters: int | None = _option(None, "Width of the first level; default: as published.", Range(1, 512))
+    depth: int | None = _option(None, "Number of halvings; default: as published.", Range(1, 8))
     separable: bool = _option(False, "Separable 3x3 convolutions in the blocks.")
-    dropout: float = _option(0.0, "Share of feature maps dropped after each block.")
+    dropout: float = _option(0.0, "Share of feature maps dropped after each block.", Range(0.0, 0.9))
     loss: str = _option("dice_focal", "binary_focal, dice, dice_focal, jaccard, tversky, focal_tversky or bce_dice.")
-    epochs: int = _option(50, "Passes over the training slices.")
-    max_minutes: float | None = _option(None, "Stop after so many minutes; the learning rate falls to meet it.")
-    size: int = _option(256, "Side of the network's input in pixels.")
-    batch_size: int = _option(8, "Slices in a batch.")
-    learning_rate: float = _option(1e-3, "Peak learning rate, after warm-up and before the cosine.")
-    warmup: float = _option(0.03, "Share of training in which the learning rate rises.")
-    weight_decay: float = _option(0.0, "Decoupled weight decay (AdamW); 0 is Adam.")
-    ema: float = _option(0.0, "Momentum of a moving average of the weights, which is then scored and kept; 0 is off.")
-    tumour_share: float = _option(0.5, "Share of each batch that shows tumour.")
+    epochs: int = _option(50, "Passes over the training slices.", Range(1, 100_000))
+    max_minutes: float | None = _option(
+        None, "Stop after so many minutes; the learning rate falls to meet it.", Range(0.01, 100_000.0)
+    )
+    size: int = _option(256, "Side of the network's input in pixels.", Range(16, 8192))
+    batch_size: int = _option(8, "Slices in a batch.", ranges.BATCH_SIZE)
+    learning_rate: float = _option(1e-3, "Peak learning rate, after warm-up and before the cosine.", Range(1e-12, 10.0))
+    warmup: float = _option(0.03, "Share of training in which the learning rate rises.", Range(0.0, 0.9))
+    weight_decay: float = _option(0.0, "Decoupled weight decay (AdamW); 0 is Adam.", ranges.SHARE)
+    ema: float = _option(
+        0.0,
+        "Momentum of a moving average of the weights, which is then scored and kept; 0 is off.",
+        Range(0.0, 0.99999),
+    )
+    tumour_share: float = _option(0.5, "Share of each batch that shows tumour.", ranges.SHARE)
     augment: bool = _option(True, "Augment the training slices.")
-    rotate: float = _option(15.0, "Augmentation: largest angle in degrees.")
-    flip: float = _option(0.5, "Augmentation: probability of a left-right flip.")
-    zoom: float = _option(0.15, "Augmentation: largest change of scale.")
-    shift: float = _option(0.06, "Augmentation: largest shift, as a share of the side.")
-    intensity: float = _option(0.2, "Augmentation: largest change of gain and gamma.")
-    noise: float = _option(0.03, "Augmentation: largest noise; tissue is 1.")
-    stand_in: float = _option(0.0, "Augmentation: share of slices in which FLAIR stands in for other sequences.")
-    blur: float = _option(0.0, "Gaussian blur of each slice, standard deviation in pixels.")
-    clahe: float = _option(0.0, "Clip limit of adaptive histogram equalisation; 0 is off.")
-    patience: int | None = _option(None, "Stop after so many epochs without a better validation score.")
+    rotate: float = _option(15.0, "Augmentation: largest angle in degrees.", ranges.ROTATE)
+    flip: float = _option(0.5, "Augmentation: probability of a left-right flip.", ranges.SHARE)
+    zoom: float = _option(0.15, "Augmentation: largest change of scale.", ranges.ZOOM)
+    shift: float = _option(0.06, "Augmentation: largest shift, as a share of the side.", ranges.SHIFT)
+    intensity: float = _option(0.2, "Augmentation: largest change of gain and gamma.", ranges.INTENSITY)
+    noise: float = _option(0.03, "Augmentation: largest noise; tissue is 1.", ranges.NOISE)
+    stand_in: float = _option(
+        0.0, "Augmentation: share of slices in which FLAIR stands in for other sequences.", ranges.SHARE
+    )
+    blur: float = _option(0.0, "Gaussian blur of each slice, standard deviation in pixels.", ranges.BLUR)
+    clahe: float = _option(0.0, "Clip limit of adaptive histogram equalisation; 0 is off.", ranges.CLAHE)
+    patience: int | None = _option(
+        None, "Stop after so many epochs without a better validation score.", Range(1, 100_000)
+    )
     precision: str = _option("auto", "auto, float32, mixed_float16 or mixed_bfloat16.")
-    seed: int = _option(0, "Of weights, order and augmentation.")
+    seed: int = _option(0, "Of weights, order and augmentation.", ranges.SEED)
     deterministic: bool = _option(False, "Same bits from the same seed; slower.")
     profile: str | None = _option(None, "Steps to record for TensorBoard's profiler, such as 20-30.")
-    init: str | None = _option(None, "Weights to start from: a .keras or .weights.h5 file.")
+    init: str | None = _option(None, "Weights to start from: a .keras or .weights.h5 file.", is_path=True)
 
     def __post_init__(self) -> None:
         """Refuse values out of range, before anything is read."""
-        for name, kinds in get_type_hints(type(self)).items():
-            self._check_type(name, kinds)
-        for name, low, high in (
-            ("filters", 1, None),
-            ("depth", 1, 8),
-            ("context", 0, 8),
-            ("epochs", 1, None),
-            ("size", 16, 8192),
-            ("batch_size", 1, None),
-            ("patience", 1, None),
-            ("dropout", 0, 0.9),
-            ("warmup", 0, 0.9),
-            ("ema", 0, 0.99999),
-            ("tumour_share", 0, 1),
-            ("flip", 0, 1),
-            ("stand_in", 0, 1),
-            ("weight_decay", 0, None),
-            ("seed", 0, None),
-        ):
-            value = getattr(self, name)
-            if value is not None and (value < low or (high is not None and value > high)):
-                wanted = f"at least {low}" if high is None else f"between {low} and {high}"
-                raise InputError(f"{name} is {wanted}. Received: {value}.")
-        for name in ("learning_rate", "max_minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is above 0. Received: {value}.")
-        window = re.fullmatch(r"(\d+)-(\d+)", self.profile or "1-1")
+        kinds = get_type_hints(type(self))
+        for entry in dataclasses.fields(self):
+            self._check_field(entry, getattr(kinds[entry.name], "__args__", (kinds[entry.name],)))
+        window = re.fullmatch(r"(\d{1,9})-(\d{1,9})", "1-1" if self.profile is None else self.profile)
         if not window or not 1 <= int(window[1]) <= int(window[2]):
             raise InputError(f"profile is two steps from 1 on, such as 20-30. Received: {self.profile!r}.")
+        # As most are published: 64 filters, four halvings.
+        widest = (self.filters or 64) * 2 ** (self.depth or 4)
+        if widest > WIDEST:
+            raise InputError(
+                f"filters double with each halving, to at most {WIDEST}. Received: filters={self.filters}, "
+                f"depth={self.depth}, which makes {widest}. Give fewer --filters, or a smaller --depth."
+            )
         for name, known in (("precision", PRECISIONS), ("target", TARGETS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is one of {', '.join(known)}. Received: {getattr(self, name)!r}.")
 
-    def _check_type(self, name: str, kinds: Any) -> None:
-        value = getattr(self, name)
-        allowed = getattr(kinds, "__args__", (kinds,))
-        if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(self, name, float(value))
-        elif not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+    def _check_field(self, entry: dataclasses.Field, allowed: tuple[type, ...]) -> None:
+        name, value, within = entry.name, getattr(self, entry.name), entry.metadata["within"]
+        if value is None and type(None) in allowed:
+            return
+        if within:
+            within.check(name, value)
+            object.__setattr__(self, name, allowed[0](value))
+        elif not isinstance(value, allowed):
             wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
             raise InputError(f"{name} is {wanted}. Received: {value!r}.")
+        elif entry.metadata["is_path"]:
+            object.__setattr__(self, name, expand(value, name))
+
+    def check_data(self, slices: int, channels: int) -> None:
+        """Refuse batches that the data cannot fill, or the memory cannot hold.
+
+        Args:
+            slices: How many there are to train on.
+            channels: Of the network's input.
+
+        Raises:
+            InputError: There are fewer slices than stand in a batch, or a batch is larger than the machine's memory.
+        """
+        if self.batch_size > slices:
+            raise InputError(
+                f"A batch holds at most all training slices, {slices}. Received: batch_size={self.batch_size}. Give a "
+                "smaller --batch-size, or more data."
+            )
+        needed = 4 * self.batch_size * self.size**2 * channels
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+        if needed > there:
+            raise InputError(
+                f"A batch takes {needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f}. Received: "
+                f"batch_size={self.batch_size}, size={self.size}, {channels} channels (context={self.context}). Give a "
+                "smaller --batch-size, --size or --context."
+            )
 
     @classmethod
     def help(cls) -> dict[str, str]:
         """Give one line on each field.
 
         Returns:
-            Field names and their meaning.
+            Field names, their meaning and their range.
 
         Example:
             >>> TrainingConfig.help()["batch_size"]
-            'Slices in a batch.'
+            'Slices in a batch (1 to 4096).'
         """
-        return {entry.name: entry.metadata["help"] for entry in dataclasses.fields(cls)}
+        texts = {entry.name: entry.metadata for entry in dataclasses.fields(cls)}
+        return {
+            name: about["within"].describe(about["help"]) if about["within"] else about["help"]
+            for name, about in texts.items()
+        }
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> "TrainingConfig":
@@ -155,8 +189,8 @@ class TrainingConfig:
             3
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            values = yaml.safe_load(Path(expand(path, "config")).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} cannot be read as YAML ({error}). See docs/training.md for an example."
             ) from error
@@ -165,17 +199,23 @@ class TrainingConfig:
         unknown = sorted(map(str, values.keys() - cls.help().keys()))
         if unknown:
             raise InputError(f"{path}: unknown settings {', '.join(unknown)}. Known: {', '.join(cls.help())}.")
-        return cls(**(values | overrides))
+        try:
+            return cls(**(values | overrides))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
     def to_yaml(self, path: str | Path) -> None:
         """Write the configuration with each field's meaning beside it.
 
         Args:
-            path: The file to write.
+            path: The file to write; one that is there is replaced if it was written here.
+
+        Raises:
+            InputError: Another one is there.
         """
         texts = self.help()
         lines = [
-            yaml.safe_dump({name: value}, default_flow_style=False).strip() + f"  # {texts[name]}"
+            yaml.safe_dump({name: value}, default_flow_style=False, width=math.inf).strip() + f"  # {texts[name]}"
             for name, value in dataclasses.asdict(self).items()
         ]
-        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(path, "\n".join(lines) + "\n", mark=texts["data"])

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
 from brainseg_keras.data.augmentation import Augmentation
@@ -17,12 +16,28 @@ from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.targets import Target
 from brainseg_keras.data.volumes import VolumeSource, select_patients
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, reading
+from brainseg_keras.files import hold_folder, remove_leftovers
 from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
-from brainseg_keras.training.callbacks import ProgressBar, Progression, RunKeeper, StopGuard, WarmupCosine
+from brainseg_keras.training.callbacks import (
+    ProgressBar,
+    Progression,
+    RunKeeper,
+    StopGuard,
+    WarmupCosine,
+    draw_curves,
+)
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.continuation import (
+    NOTHING_DONE,
+    Progress,
+    read_best,
+    read_history,
+    read_last,
+    read_progress,
+)
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.precision import choose_precision, dtype_policy
 from brainseg_keras.training.profiler import Profiler
@@ -50,7 +65,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         The run folder.
 
     Raises:
-        InputError: Bad settings or data; nothing is written then.
+        InputError: Bad settings or data, or a folder that another process trains into; nothing is written then.
         TrainingError: The loss became no number.
 
     Example:
@@ -72,9 +87,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     target = Target(config.target)
     target.check(source.classes, config.data)
     precision = choose_precision(config.precision, separable=config.separable)
-    with dtype_policy(precision):
-        model = build_model(config.architecture, **arguments, weights=config.init)
-    loss = get_loss(config.loss, include_background=not target.exclusive)
+    model = _new_model(config, arguments, precision)
     batches, validator = _load(config, source, preprocessing)
     info = describe_run(
         config,
@@ -89,15 +102,16 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         preprocessing=dataclasses.asdict(preprocessing),
         patients=source.table.groupby("split").patient.nunique().to_dict(),
     )
-    run.path.mkdir(parents=True, exist_ok=True)
-    config.to_yaml(run.config)
-    run.write_info(info)
-    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
-    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
-    _announce(console, run, info, batches)
-    _fit(run, info, config, model, batches, validator, progression, console, [])
+    with hold_folder(run.path):
+        # Another process may have begun in this folder while the data were read.
+        run.check_new()
+        remove_leftovers(run.path, age=0)
+        config.to_yaml(run.config)
+        run.write_info(info)
+        _announce(console, run, info, batches)
+        _fit(run, info, config, model, batches, validator, progression, console, [])
     return run
 
 
@@ -115,7 +129,8 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
         The run folder.
 
     Raises:
-        InputError: No run there, nothing left to do, or a setting that cannot change any more.
+        InputError: No run there, nothing left to do, a setting that cannot change any more, a damaged file (but where
+            last.keras is damaged, the run goes on from best.keras and says so), or a run that another process trains.
         TrainingError: The loss became no number.
 
     Example:
@@ -123,43 +138,91 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
         Traceback (most recent call last):
         brainseg_keras.errors.InputError: ...
     """
-    console = console or Console(stderr=True)
     run = RunFolder(path)
+    run.read_info()
+    with hold_folder(run.path):
+        remove_leftovers(run.path, age=0)
+        _resume(run, overrides or {}, console or Console(stderr=True))
+    return run
+
+
+def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None:
     info = run.read_info()
+    config = _changed(run, overrides)
+    progress = read_progress(run, info) if run.last.exists() else NOTHING_DONE
+    progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress.seconds)
+    _seed(config)
+    source, preprocessing = _open(config)
+    if describe_run(config, source.table)["manifest_sha256"] != info.get("manifest_sha256"):
+        raise InputError(
+            f"The data at {config.data} are not those of {run.path}: other slices or another split. {run.config} says "
+            "which they are: restore the one, or the other."
+        )
+    model = _continued(run, info, config, progress, progression)
+    batches, validator = _load(config, source, preprocessing)
+    progression.steps_per_epoch = batches.steps_per_epoch
+    progression.total_steps = config.epochs * batches.steps_per_epoch
+    history = read_history(run, progression.step // batches.steps_per_epoch)
+    if progression.step >= progression.total_steps or progression.out_of_time:
+        if history and not run.curves.is_file():
+            # It was killed when all but this was done.
+            draw_curves(run, config.architecture, history)
+        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
+    config.to_yaml(run.config)
+    info["config"] = dataclasses.asdict(config)
+    _announce(console, run, info, batches)
+    _fit(run, info, config, model, batches, validator, progression, console, history)
+
+
+def _continued(
+    run: RunFolder, info: dict[str, Any], config: TrainingConfig, progress: Progress, progression: Progression
+) -> keras.Model:
+    """Give the network as it was when the run was stopped, and set the step at which it was."""
+    cure = f"Restore it, or start a new run from its weights: --init {run.best}"
+    if progress is NOTHING_DONE:
+        # Killed within its first epoch: it begins as a new run does.
+        with reading(run.info, cure):
+            return _new_model(config, info["arguments"], info["precision"])
+    model = read_last(run, info)
+    if model is None:
+        model, steps = read_best(run, info)
+        _compile(model, config)
+    else:
+        # A kill between the two files leaves run.json one epoch ahead: the optimizer's own count mends that.
+        steps = progress.step + int(model.optimizer.iterations) - progress.iterations
+    progression.step = steps
+    with reading(run.info, cure):
+        restore_random_states(model, progress.random_states, steps / progress.step)
+    return model
+
+
+def _changed(run: RunFolder, overrides: dict[str, Any]) -> TrainingConfig:
+    """Read a run's settings, with the new values of those that may change."""
     config = TrainingConfig.from_yaml(run.config)
-    changed = {key: value for key, value in (overrides or {}).items() if value != getattr(config, key)}
+    changed = {key: value for key, value in overrides.items() if value != getattr(config, key)}
     fixed = sorted(changed.keys() - set(RESUMABLE))
     if fixed:
         raise InputError(
             f"A resumed run keeps its {', '.join(fixed)}. It may change {', '.join(RESUMABLE)}; for the rest start a "
             f"new run with --init {run.best}."
         )
-    config = dataclasses.replace(config, **changed)
-    progress = info.get("progress")
-    if not progress or not run.last.is_file():
-        raise InputError(f"{run.path} was stopped before its first epoch was kept. Remove it and start again.")
-    progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress["seconds"])
-    _seed(config)
-    source, preprocessing = _open(config)
-    same = describe_run(config, source.table)["manifest_sha256"] == info["manifest_sha256"]
-    if not same:
-        raise InputError(f"The data at {config.data} are not those of {run.path}: other slices or another split.")
-    model = keras.saving.load_model(run.last)
-    batches, validator = _load(config, source, preprocessing)
-    progression.steps_per_epoch = batches.steps_per_epoch
-    progression.total_steps = config.epochs * batches.steps_per_epoch
-    # A kill between the two files leaves run.json one epoch behind: the optimizer's own count mends that.
-    progression.step = progress["step"] + int(model.optimizer.iterations) - progress["iterations"]
-    restore_random_states(model, progress["random_states"], progression.step / progress["step"])
-    if progression.step >= progression.total_steps or progression.out_of_time:
-        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
-    config.to_yaml(run.config)
-    info["config"] = dataclasses.asdict(config)
-    history = pd.read_csv(run.history).to_dict("records") if run.history.is_file() else []
-    done = progression.step / batches.steps_per_epoch
-    _announce(console, run, info, batches)
-    _fit(run, info, config, model, batches, validator, progression, console, [r for r in history if r["epoch"] <= done])
-    return run
+    return dataclasses.replace(config, **changed)
+
+
+def _new_model(config: TrainingConfig, arguments: dict[str, Any], precision: str) -> keras.Model:
+    with dtype_policy(precision):
+        model = build_model(config.architecture, **arguments, weights=config.init)
+    _compile(model, config)
+    return model
+
+
+def _compile(model: keras.Model, config: TrainingConfig) -> None:
+    target = Target(config.target)
+    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
+    loss = get_loss(config.loss, include_background=not target.exclusive)
+    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
+    # Else its variables would be made inside the training step, which is then traced twice: half of the time to start.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _fit(
@@ -245,6 +308,7 @@ def _load(
     if config.augment:
         augmentation = _augmentation(config, source.channels)
     slices = load_slices(source, "train", preprocessing, context=config.context)
+    config.check_data(len(slices.images), len(source.channels) * (2 * config.context + 1))
     batches = SliceBatches(
         slices,
         batch_size=config.batch_size,
@@ -305,12 +369,11 @@ def _seconds(minutes: float | None) -> float | None:
 
 def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: SliceBatches) -> None:
     patients = info["patients"]
-    console.print(
+    console.out(
         f"{info['architecture']}, {info['parameters']:,} parameters, {info['precision']}; {patients['train']} training "
         f"and {patients['val']} validation patients, {batches.steps_per_epoch} steps an epoch\n"
         f"run: {run.path}   watch: tensorboard --logdir {run.path.parent}",
         highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -325,4 +388,4 @@ def _conclude(console: Console, run: RunFolder, info: dict[str, Any], progressio
             f"Best epoch {best['epoch']}: Dice per patient {scores.mean():.3f}, median {np.median(scores):.3f}, "
             f"n = {len(scores)} (validation, chose the checkpoint): {run.best}"
         )
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.out("\n".join(lines), highlight=False)

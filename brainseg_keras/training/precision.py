@@ -60,4 +60,4 @@ def _has_gpu() -> bool:
 
 def _has_amx() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text(errors="replace")
+    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -16,7 +15,8 @@ import pandas as pd
 
 from brainseg_keras.data.manifest import COLUMNS
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import write_whole
+from brainseg_keras.files import check_output, check_replaceable, expand, write_json, write_whole
+from brainseg_keras.inference.information import read_information
 from brainseg_keras.training.config import TrainingConfig
 
 
@@ -32,7 +32,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(expand(path, "run"))
         self.config = self.path / "config.yaml"
         self.info = self.path / "run.json"
         self.history = self.path / "history.csv"
@@ -42,15 +42,27 @@ class RunFolder:
         self.curves = self.path / "curves.png"
 
     def check_new(self) -> None:
-        """Refuse a folder that holds a run.
+        """Refuse a folder that holds a run or somebody else's files of the same names, or that cannot be written.
 
         Raises:
-            InputError: There is a run in it already.
+            InputError: There is such a file in it already, or no folder can be there.
         """
+        check_output(self.path, "folder")
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"The folder of a run has a name in UTF-8, for TensorFlow. Received: {self.path}. Give another -o, or "
+                "set PYTHONUTF8=1."
+            ) from error
         if self.info.exists() or self.last.exists():
             raise InputError(
                 f"{self.path} holds a run already. Continue it with --resume {self.path}, or give another -o."
             )
+        for file in (self.history, self.best, self.curves):
+            if file.exists():
+                raise InputError(f"{file} is there, and is no run's. Give another -o, or move it away.")
+        check_replaceable(self.config, TrainingConfig.help()["data"])
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json.
@@ -61,16 +73,13 @@ class RunFolder:
         Raises:
             InputError: There is no run here, or nothing to continue from.
         """
-        try:
-            return json.loads(self.info.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.path} holds no run (run.json: {error}). Give the folder of `brainseg train`."
-            ) from error
+        if not self.info.is_file():
+            raise InputError(f"{self.path} holds no run (no run.json in it). Give the folder of `brainseg train`.")
+        return read_information(self.info)
 
     def write_info(self, info: dict[str, Any]) -> None:
         """Write run.json."""
-        write_whole(self.info, lambda path: path.write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8"))
+        write_json(self.info, info)
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Save a model."""
@@ -117,7 +126,7 @@ def describe_run(config: TrainingConfig, table: pd.DataFrame, **more: Any) -> di
         Content of run.json.
     """
     names = ("brainseg_keras", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
-    digest = hashlib.sha256(table[list(COLUMNS)].to_csv(index=False).encode()).hexdigest()
+    digest = hashlib.sha256(table[list(COLUMNS)].to_csv(index=False).encode(errors="backslashreplace")).hexdigest()
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "config": dataclasses.asdict(config),
@@ -145,7 +154,7 @@ def processor() -> str:
     """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -158,6 +167,6 @@ def _git_commit() -> str | None:
         return None
     command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

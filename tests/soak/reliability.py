@@ -5,6 +5,7 @@ import platform
 import re
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from brainseg_keras.files import hold_folder, write_text
@@ -38,3 +39,17 @@ def record(topic: str, *, tried: int, failed: int, what: str) -> None:
         begin = text.index(head)
         end = re.compile(r"\n(?!\|)").search(text, begin).start()
         write_text(PAGE, text[:begin] + "\n".join([head, rule, *(rows[name] for name in sorted(rows))]) + text[end:])
+
+
+def record_list(title: str, lines: Iterable[str]) -> None:
+    """Put a list below the table, in place of an earlier one of the same title.
+
+    Args:
+        title: Its heading, such as "Mutants that lived".
+        lines: One entry each.
+    """
+    section = "\n".join([f"\n## {title}\n", *(f"- {line}" for line in lines)]) + "\n"
+    with hold_folder(Path(tempfile.gettempdir()) / "brainseg-reliability"):
+        text = PAGE.read_text(encoding="utf-8")
+        text = re.sub(rf"\n## {re.escape(title)}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL)
+        write_text(PAGE, text.rstrip("\n") + "\n" + section)

@@ -1,0 +1,91 @@
+"""Between what a number lies: said once, for the Python function, the setting in YAML and the flag. Loads nothing."""
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+from brainseg_keras.errors import InputError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that make sense, both ends among them; whole ones where the ends are whole.
+
+    Args:
+        low: The smallest.
+        high: The largest.
+
+    Example:
+        >>> Range(1, 8).check("depth", 3)
+        >>> Range(0.0, 1.0).check("flip", float("nan"))
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: flip is a number from 0.0 to 1.0. Received: nan.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether fractions are left out."""
+        return isinstance(self.low, int)
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a number outside, NaN, and what is no number.
+
+        Args:
+            name: What to call it in the message.
+            value: The number.
+
+        Raises:
+            InputError: It is refused.
+        """
+        kind = numbers.Integral if self.whole else numbers.Real
+        # NaN is neither above nor below.
+        if isinstance(value, bool) or not isinstance(value, kind) or not self.low <= value <= self.high:
+            raise InputError(f"{name} is a {'whole number' if self.whole else 'number'} {self}. Received: {value!r}.")
+
+    def describe(self, text: str) -> str:
+        """Add the range to a help text.
+
+        Args:
+            text: One sentence.
+
+        Returns:
+            The sentence, with the range before its full stop.
+
+        Example:
+            >>> Range(1, 8).describe("Number of halvings.")
+            'Number of halvings (1 to 8).'
+        """
+        return f"{text.removesuffix('.')} ({self.low} to {self.high})."
+
+    def __str__(self) -> str:
+        """Say it as a message does: `from 1 to 8`."""
+        return f"from {self.low} to {self.high}"
+
+
+#: What NumPy's and Keras' generators take.
+SEED = Range(0, 2**32 - 1)
+SHARE = Range(0.0, 1.0)
+BATCH_SIZE = Range(1, 4096)
+CONTEXT = Range(0, 8)
+FOLDS = Range(2, 1000)
+# Filters, in stored pixels and in OpenCV's clip limit.
+BLUR = Range(0.0, 50.0)
+CLAHE = Range(0.0, 100.0)
+# Augmentation: degrees, changes of scale and contrast (1 doubles), shares of the side, spread where tissue is 1.
+ROTATE = Range(0.0, 180.0)
+ZOOM = Range(0.0, 1.0)
+SHIFT = Range(0.0, 0.5)
+INTENSITY = Range(0.0, 1.0)
+NOISE = Range(0.0, 1.0)
+# From probabilities to masks and scores.
+THRESHOLD = Range(0.001, 0.999)
+SMALLEST_COMPONENT = Range(0, 10**9)
+SPACING = Range(0.001, 1000.0)
+TOLERANCE = Range(0.0, 1000.0)
+# The phantom.
+PATIENTS = Range(1, 10_000)
+SLICES = Range(6, 512)
+SIDE = Range(32, 1024)

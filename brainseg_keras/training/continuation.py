@@ -1,0 +1,140 @@
+"""What a resumed run reads from its folder, and what it does about a damaged file."""
+
+import logging
+from typing import Any, NamedTuple
+
+import keras
+import pandas as pd
+
+from brainseg_keras.errors import InputError, reading
+from brainseg_keras.models import build_model
+from brainseg_keras.training.optimizer import MeasuredAdam
+from brainseg_keras.training.precision import dtype_policy
+from brainseg_keras.training.run import RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+class Progress(NamedTuple):
+    """How far a run had come when it was stopped.
+
+    Args:
+        step: Batches done.
+        iterations: The optimizer's own count at that time.
+        random_states: Of the random generators.
+        seconds: Time spent.
+    """
+
+    step: int
+    iterations: int
+    random_states: list[list[int]]
+    seconds: float
+
+
+#: Of a run that was killed before its first epoch was kept.
+NOTHING_DONE = Progress(0, 0, [], 0.0)
+
+
+def read_progress(run: RunFolder, info: dict[str, Any]) -> Progress:
+    """Read how far a run had come.
+
+    Args:
+        run: Its folder.
+        info: Content of run.json.
+
+    Returns:
+        The progress.
+
+    Raises:
+        InputError: A damaged run.json.
+    """
+    with reading(run.info, f"Restore it, or start a new run from its weights: --init {run.best}"):
+        found = info["progress"]
+        states = [[int(seed), int(draws)] for seed, draws in found["random_states"]]
+        progress = Progress(int(found["step"]), int(found["iterations"]), states, float(found["seconds"]))
+        if progress.step < 1 or progress.iterations < 0 or not 0 <= progress.seconds < float("inf"):
+            raise ValueError(f"progress {progress.step}, {progress.iterations}, {progress.seconds}")
+        return progress
+
+
+def read_history(run: RunFolder, epochs: int) -> list[dict[str, float]]:
+    """Read the rows of the epochs that are done: they say which was the best.
+
+    Args:
+        run: Its folder.
+        epochs: Whole epochs that are done.
+
+    Returns:
+        Their rows.
+
+    Raises:
+        InputError: A row is missing or damaged.
+    """
+    if not epochs:
+        return []
+    cure = f"Without it the best epoch is unknown. Restore it, or start a new run: --init {run.best}"
+    try:
+        table = pd.read_csv(run.history)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run.history} cannot be read ({error}). {cure}") from error
+    with reading(run.history, cure):
+        rows = table[table["epoch"] <= epochs].astype(float)
+        # A row that was cut lacks its last column.
+        missing = rows["val_dice"].isna() | rows.iloc[:, -1].isna()
+        if rows["epoch"].tolist() != list(range(1, epochs + 1)) or missing.any():
+            raise ValueError(f"rows of epochs {rows['epoch'].tolist()}, expected 1 to {epochs}")
+        return rows.to_dict("records")
+
+
+def read_last(run: RunFolder, info: dict[str, Any]) -> keras.Model | None:
+    """Read the network with its optimizer.
+
+    Args:
+        run: Its folder.
+        info: Content of run.json.
+
+    Returns:
+        The compiled model, or None where last.keras cannot be read.
+
+    Raises:
+        InputError: It holds another network than run.json says.
+    """
+    try:
+        model = keras.saving.load_model(run.last)
+    except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
+        _log.warning("%s cannot be read (%s).", run.last, (str(error).splitlines() or [type(error).__name__])[0][:200])
+        return None
+    wanted = _build(run, info)
+    kept = getattr(model, "optimizer", None)
+    if not isinstance(kept, MeasuredAdam) or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
+        raise InputError(f"{run.last} is not the network of {run.info} with its optimizer. Restore one of them.")
+    return model
+
+
+def read_best(run: RunFolder, info: dict[str, Any]) -> tuple[keras.Model, int]:
+    """Read the best epoch's weights, in place of a damaged last.keras.
+
+    Args:
+        run: Its folder.
+        info: Content of run.json.
+
+    Returns:
+        The network, not compiled, and the batches that had been done when it was kept.
+
+    Raises:
+        InputError: It cannot be read either.
+    """
+    from brainseg_keras.models.builder import load_weights
+
+    with dtype_policy(info.get("precision", "float32")):
+        model = _build(run, info)
+    load_weights(model, run.best)
+    with reading(run.info, "Restore it, or start a new run."):
+        epoch, steps = int(info["validation"]["epoch"]), int(info["validation"]["step"])
+    _log.warning("Going on from %s, epoch %d, with a fresh optimizer.", run.best, epoch)
+    return model, steps
+
+
+def _build(run: RunFolder, info: dict[str, Any]) -> keras.Model:
+    with reading(run.info, "Restore it."):
+        return build_model(info["architecture"], **info["arguments"])

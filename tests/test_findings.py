@@ -1,0 +1,314 @@
+"""The thresholds of `data check`, each from both sides, on pictures whose figures were worked out by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainseg_keras.data import checks
+from brainseg_keras.data.findings import check_volume
+from brainseg_keras.data.labels import CLASSES
+from brainseg_keras.data.volumes import Volume
+
+TISSUE = 80
+
+
+def volume(pixels, masks, patient="P"):
+    """Slices `(slices, height, width[, channels])`, background 0 and tissue 80."""
+    pixels, masks = np.asarray(pixels), np.asarray(masks, np.uint8)
+    images = pixels if pixels.ndim == 4 else pixels[..., np.newaxis]
+    intensity = np.array([[0.0, TISSUE]] * images.shape[-1])
+    return Volume(patient, images, masks, tuple(range(1, len(images) + 1)), intensity)
+
+
+def found(*arguments, channels=("FLAIR",), classes=("tumour",)):
+    return {finding.check: finding for finding in check_volume(volume(*arguments), channels, classes)}
+
+
+# ---- where the mask lies
+
+
+def head(slices=1):
+    pixels = np.zeros((slices, 64, 64), np.uint8)
+    pixels[:, 10:50, 10:50] = TISSUE
+    return pixels
+
+
+@pytest.mark.parametrize(("outside", "wrong"), [(4, False), (5, True)])
+def test_one_pixel_of_a_hundred_may_lie_outside_the_head(outside, wrong):
+    pixels, masks = head(), np.zeros((1, 64, 64), bool)
+    masks[0, 20:40, 20:40] = masks[0, 60, :outside] = True
+    # 4 of 404 are 0.99 %, 5 of 405 are 1.2 %.
+    finding = found(pixels, masks).get("mask-outside-head")
+    assert bool(finding) == wrong
+    assert not wrong or (finding.severity == "error" and "P: 1% of the mask" in finding.text)
+
+
+@pytest.mark.parametrize(("level", "wrong"), [(8, True), (9, False)])
+def test_the_head_begins_at_a_tenth_of_the_tissue(level, wrong):
+    pixels, masks = head(), np.zeros((1, 64, 64), bool)
+    pixels[0, :, 52:60], masks[0, :, 52:60] = level, True
+    assert ("mask-outside-head" in found(pixels, masks)) == wrong
+
+
+def test_what_is_dark_inside_the_head_is_inside():
+    pixels, masks = head(), np.zeros((1, 64, 64), bool)
+    pixels[0, 20:30, 20:30], masks[0, 18:32, 18:32] = 0, True
+    assert "mask-outside-head" not in found(pixels, masks)
+
+
+def test_one_channel_is_enough_to_be_the_head():
+    masks = np.zeros((1, 64, 64), bool)
+    masks[0, 20:30, 20:30] = True
+    pixels = np.stack([head(), np.zeros_like(head())], axis=-1)
+    assert "mask-outside-head" not in found(pixels, masks, channels=("FLAIR", "T1"))
+
+
+def test_the_slice_that_is_shown_is_the_worst():
+    masks = np.zeros((3, 64, 64), bool)
+    masks[:, 20:30, 20:30] = masks[0, 60, :9] = masks[1, 60:62, :9] = True
+    (picture,) = found(head(3), masks)["mask-outside-head"].pictures
+    assert picture.caption == "P, slice 2"
+    np.testing.assert_array_equal(picture.mask, masks[1])
+
+
+def stripe(rows, column, *, long=72, side=160):
+    """Two columns of a mask; the picture is all head, so that nothing but the stripe has contrast."""
+    mask = np.zeros((1, side, side), bool)
+    mask[0, rows : rows + long, column : column + 2] = True
+    return mask
+
+
+def shift(mask, *bright):
+    """Where the check would move a mask, given what is how bright."""
+    pixels = np.full(mask.shape, TISSUE, np.uint8)
+    for place, value in bright:
+        pixels[place] = value
+    finding = found(pixels, mask).get("mask-shifted")
+    return finding and finding.text.split("better ")[1].split(". ")[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        (0, 0, None),
+        (0, 8, None),  # no farther than a hand may slip
+        (0, 10, "0 pixels up and 10 right"),
+        (0, -10, "0 pixels up and 10 left"),
+        (6, 30, "6 pixels down and 30 right"),
+        (-6, -30, "6 pixels up and 30 left"),
+        (0, 64, "0 pixels up and 64 right"),  # as far as it looks
+        (0, 66, None),
+    ],
+)
+def test_a_mask_belongs_where_it_has_contrast(rows, columns, said):
+    column = 80 if columns < 0 else 20
+    assert shift(stripe(40, column), (stripe(40 + rows, column + columns), 180)) == said
+
+
+@pytest.mark.parametrize(("long", "said"), [(58, None), (60, "0 pixels up and 20 right")])
+def test_a_mask_of_fewer_than_30_pixels_of_half_the_size_says_nothing(long, said):
+    assert shift(stripe(40, 20, long=long), (stripe(40, 40, long=long), 180)) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(95, None), (98, "0 pixels up and 20 right")])
+def test_contrast_is_a_fifth_of_the_tissue_or_none(value, said):
+    """95 is 0.1875 above the tissue, 98 is 0.225."""
+    assert shift(stripe(40, 20), (stripe(40, 40), value)) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(91, "0 pixels up and 20 right"), (93, None)])
+def test_a_mask_with_some_contrast_of_its_own_stays(value, said):
+    """Elsewhere 100 / 80 = 1.25, of which 0.12 are 0.15; here 11 / 80 = 0.1375, or 13 / 80 = 0.1625."""
+    assert shift(stripe(40, 20), (stripe(40, 40), 180), (stripe(40, 20), value)) == said
+
+
+def test_larger_slices_of_the_mask_count_for_more():
+    """One slice says 20 to the right and a longer one 30: the longer one has it."""
+    mask = np.concatenate([stripe(40, 20, long=60), stripe(40, 20, long=90)])
+    bright = np.concatenate([stripe(40, 40, long=60), stripe(40, 50, long=90)])
+    assert shift(mask, (bright, 180)) == "0 pixels up and 30 right"
+
+
+def test_a_picture_too_small_to_move_anything_in_is_left_alone():
+    mask = stripe(0, 2, long=16, side=16)
+    mask[0, :, :8] = True
+    assert shift(mask, (~mask, 180)) is None
+
+
+# ---- values
+
+
+def plain(slices=5):
+    """Every pixel another, so that nothing is saturated, blank or bright in the corners."""
+    return np.tile(np.arange(10_000, dtype=np.uint16).reshape(100, 100), (slices, 1, 1))
+
+
+def blank(pixels, *places):
+    pixels[list(places)] = 7
+    return pixels
+
+
+def test_a_blank_slice_with_a_mask_is_an_error_and_shown():
+    masks = np.zeros((5, 100, 100), bool)
+    masks[3, 50:60, 50:60] = True
+    finding = found(blank(plain(), 1, 3), masks)["blank-slice"]
+    # The warning of the same name comes after it.
+    every = check_volume(volume(blank(plain(), 1, 3), masks), ("FLAIR",), ("tumour",))
+    error, warning = (one for one in every if one.check == "blank-slice")
+    assert error.severity == "error" and "P: slice 4 is blank and yet has a mask" in error.text
+    assert [picture.caption for picture in error.pictures] == ["P, slice 4"]
+    assert finding == warning and "P: 2 blank slices between others (first: 2)" in warning.text
+
+
+@pytest.mark.parametrize(
+    ("places", "wrong"), [((0,), False), ((4,), False), ((0, 1), False), ((0, 2), True), ((), False)]
+)
+def test_blank_slices_above_and_below_the_head_are_as_they_should_be(places, wrong):
+    masks = np.zeros((5, 100, 100), bool)
+    assert ("blank-slice" in found(blank(plain(), *places), masks)) == wrong
+
+
+@pytest.mark.parametrize(("count", "wrong"), [(200, False), (201, True)])
+def test_two_pixels_of_a_hundred_may_have_the_largest_value(count, wrong):
+    pixels = plain(1)
+    pixels.flat[-count:] = 9999
+    finding = found(pixels, np.zeros(pixels.shape)).get("saturated")
+    assert bool(finding) == wrong
+    assert not wrong or "P: 2.0% of FLAIR have its largest value, 9999" in finding.text
+
+
+@pytest.mark.parametrize(("value", "wrong"), [(30, False), (31, True)])
+def test_the_background_may_be_bright_by_15_hundredths(value, wrong):
+    """Darkest 0, brightest 200: the median of the corners at the left above and at the right below may be 30."""
+    pixels = np.full((1, 100, 100), 100, np.uint8)
+    pixels[0, 50, 50:60], pixels[0, 60, 60] = 0, 200
+    pixels[0, :8, :8] = pixels[0, -8:, -8:] = value
+    finding = found(pixels, np.zeros(pixels.shape)).get("bright-background")
+    assert bool(finding) == wrong
+    assert not wrong or (finding.severity == "note" and "median 31" in finding.text)
+
+
+def test_every_pair_of_copies_is_named():
+    pixels = np.stack([plain(1), plain(1) + 1, plain(1), plain(1)], axis=-1)
+    finding = found(pixels, np.zeros((1, 100, 100)), channels=("T1", "T2", "T1ce", "FLAIR"))["copied-modality"]
+    assert "P: T1 and T1ce, T1 and FLAIR, T1ce and FLAIR are the same pictures" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("edema", "enhancing", "count", "wrong"),
+    [(100, 90, 20, True), (100, 90, 19, False), (100, 100, 20, True), (100, 101, 20, False)],
+)
+def test_enhancing_tumour_is_brighter_than_edema(edema, enhancing, count, wrong):
+    pixels, masks = np.full((2, 16, 16, 2), 80, np.uint8), np.zeros((2, 16, 16), np.uint8)
+    pixels[..., 0] = np.arange(16)
+    masks[0, 2], masks[0, 3] = 2, 2
+    masks[1].flat[:count] = 3
+    pixels[masks == 2, 1], pixels[masks == 3, 1] = edema, enhancing
+    finding = found(pixels, masks, channels=("FLAIR", "T1ce"), classes=CLASSES).get("label-scheme")
+    assert bool(finding) == wrong
+    assert not wrong or [picture.caption for picture in finding.pictures] == ["P, slice 2"]
+    # Of data that know one class, and without T1ce, nothing can be said.
+    assert "label-scheme" not in found(pixels, masks, channels=("FLAIR", "T1ce"))
+    assert "label-scheme" not in found(pixels, masks, channels=("FLAIR", "T2"), classes=CLASSES)
+
+
+# ---- patients against each other
+
+
+def prints(edges, likeness, owners=("A", "B")):
+    """Two slices whose edges and thumbnails have these products."""
+
+    def pair(product):
+        return np.array([[1.0, 0.0], [product, np.sqrt(1 - product**2)]])
+
+    return pd.DataFrame(
+        {
+            "patient": owners,
+            "slice": [3, 5],
+            "sha256": ["a", "b"],
+            "thumbnail": list(pair(likeness)),
+            "hash": list(pair(edges)),
+        }
+    )
+
+
+def source(**splits):
+    table = pd.DataFrame({"patient": list(splits), "split": list(splits.values()), "dataset": "pairs"})
+    pixels = plain(5)[..., np.newaxis]
+    return SimpleNamespace(
+        table=table, classes=("tumour",), volume=lambda name: volume(pixels, np.zeros((5, 100, 100)), name)
+    )
+
+
+@pytest.mark.parametrize(
+    ("edges", "likeness", "same"), [(0.81, 0.996, True), (0.79, 0.996, False), (0.81, 0.994, False), (1, 1, True)]
+)
+def test_slices_are_the_same_when_edges_and_thumbnails_agree(edges, likeness, same):
+    findings = checks._same_slices(prints(edges, likeness), source(A="train", B="test"))
+    assert bool(findings) == same
+    if same:
+        (finding,) = findings
+        assert (finding.severity, finding.patients) == ("error", ("A", "B"))
+        assert "A, slice 3, and B, slice 5, are nearly the same" in finding.text and "train and test" in finding.text
+        assert [picture.caption for picture in finding.pictures] == ["A, slice 3", "B, slice 5"]
+
+
+def test_one_patients_own_slices_resemble_each_other_rightly():
+    assert checks._same_slices(prints(1, 1, owners=("A", "A")), source(A="train")) == []
+
+
+def test_within_one_split_a_copy_is_a_warning():
+    (finding,) = checks._same_slices(prints(1, 1), source(A="train", B="train"))
+    assert finding.severity == "warning" and "train and train" not in finding.text
+
+
+def test_of_many_pairs_the_likest_is_named_and_the_others_counted():
+    many = pd.concat([prints(1, 0.996), prints(1, 0.9999)], ignore_index=True)
+    many["slice"], many["sha256"] = [1, 3, 2, 4], list("abcd")
+    # Each pair lies in a plane of its own.
+    for name in ("thumbnail", "hash"):
+        many[name] = [np.kron([n < 2, n >= 2], vector) for n, vector in enumerate(many[name])]
+    (finding,) = checks._same_slices(many, source(A="train", B="test"))
+    assert "A, slice 2, and B, slice 4" in finding.text and "(correlation 0.9999), and 1 more" in finding.text
+
+
+@pytest.mark.parametrize(("bright", "kept"), [(799, 0), (800, 1)])
+def test_a_slice_that_shows_less_than_eight_hundredths_is_not_compared(bright, kept):
+    """Slices above and below the brain look alike in all patients."""
+    pixels = np.zeros((1, 100, 100), np.uint8)
+    pixels.flat[:bright] = 9  # above a tenth of 80
+    assert len(checks._fingerprints(volume(pixels, np.zeros(pixels.shape)), ("FLAIR",))) == kept
+
+
+def test_slices_are_compared_in_flair():
+    pixels = np.stack([np.zeros((1, 100, 100)), plain(1) % 251], axis=-1)
+    (row,) = checks._fingerprints(volume(pixels, np.zeros((1, 100, 100))), ("T1", "FLAIR")).to_dict("records")
+    assert row["slice"] == 1 and row["thumbnail"].shape == (24 * 24,)
+    assert np.linalg.norm(row["thumbnail"]) == pytest.approx(1, rel=1e-4)
+    assert np.linalg.norm(row["hash"]) == pytest.approx(1)
+    assert len(checks._fingerprints(volume(pixels, np.zeros((1, 100, 100))), ("T1", "T2"))) == 0
+
+
+def test_who_differs_from_most_is_named():
+    names = [f"P_{n}" for n in range(15)]
+    spacings = [(4.0, 1.0, 1.0)] * 8 + [(step, 1.0, 1.0) for step in (5.004, 5.001, 5.0, 5.0, 5.0, 5.0)] + [None]
+    table = pd.DataFrame({"patient": names, "spacing": spacings, "orientation": ["LPS"] * 14 + ["RAS"]})
+    findings = {(one.check, one.severity, one.patients): one.text for one in checks._differing(table)}
+    assert list(findings) == [
+        ("spacing", "warning", tuple(names[8:14])),
+        ("spacing", "warning", ("P_14",)),
+        ("orientation", "note", ("P_14",)),
+    ]
+    assert "P_8, P_9, P_10, P_11, P_12 and others: spacing (5" in findings["spacing", "warning", tuple(names[8:14])]
+    assert "P_14: orientation RAS; most have LPS" in findings["orientation", "note", ("P_14",)]
+
+
+def test_a_split_without_tumour_is_an_error_where_it_trains():
+    none, some = np.array([True, False]), np.array([True, True])
+    present = {"A": none, "B": none, "C": some}
+    findings = checks._missing_classes(source(A="train", B="val", C="test"), present)
+    assert [(one.check, one.severity) for one in findings] == [("missing-class", "error"), ("missing-class", "warning")]
+    assert "No train patient has any tumour: it cannot be learnt" in findings[0].text
+    assert "No val patient has any tumour: it cannot be scored" in findings[1].text
