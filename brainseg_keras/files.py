@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import tempfile
@@ -22,14 +23,17 @@ _DOUBLE_ENDINGS = (".nii.gz", ".weights.h5")
 MAKER = "brainseg_keras"
 #: Bytes at each end of a file in which its mark is looked for.
 _ENDS = 65536
+#: Folders from which this process has removed what killed ones left.
+_tidied: set[Path] = set()
 _SCRATCH = ".brainseg-"
+_SCRATCH_NAME = re.compile(r"\.brainseg-\d+-[0-9a-f]{8}(\..*)?")
 _LOCK, _OWNER = ".lock", ".lock.owner"
 
 
 def write_whole(path: str | Path, write: Callable[[Path], Any], *, mark: str | None = None) -> None:
     """Write a file or a folder beside its place and move it there, so that a crash leaves the old one or the new one.
 
-    What a process that was killed leaves behind is hidden, and `remove_leftovers` takes it away.
+    What a process that was killed leaves behind is hidden, and goes when another writes to its folder an hour later.
 
     Args:
         path: Where it shall be; missing folders above it are made. A folder takes only the place of an empty one.
@@ -52,6 +56,9 @@ def write_whole(path: str | Path, write: Callable[[Path], Any], *, mark: str | N
     if mark is not None:
         check_replaceable(path, mark)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _tidied:
+        _tidied.add(path.parent)
+        remove_leftovers(path.parent)
     ending = next((ending for ending in _DOUBLE_ENDINGS if path.name.lower().endswith(ending)), path.suffix)
     # Short whatever the file is called: a name may be as long as the file system allows.
     scratch = path.with_name(f"{_SCRATCH}{os.getpid()}-{secrets.token_hex(4)}{ending}")
@@ -269,8 +276,9 @@ def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
         age: Seconds since such a file was last written to: a younger one may be in use.
     """
     for scratch in Path(folder).glob(f"{_SCRATCH}*"):
+        # A user's own file may be called almost so.
         with contextlib.suppress(OSError):
-            if time.time() - scratch.stat().st_mtime >= age:
+            if _SCRATCH_NAME.fullmatch(scratch.name) and time.time() - scratch.stat().st_mtime >= age:
                 _remove(scratch)
 
 
@@ -323,7 +331,7 @@ def printable(text: str | Path) -> str:
         Text without surrogates: what is no UTF-8 is spelt as `%` and two digits.
 
     Example:
-        >>> printable(os.fsdecode(b"caf\xe9.png"))
+        >>> printable(os.fsdecode(b"caf\\xe9.png"))
         'caf%E9.png'
     """
     read = os.fsencode(text).decode("utf-8", "surrogateescape")

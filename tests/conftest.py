@@ -13,6 +13,33 @@ _CACHE = tempfile.mkdtemp(prefix="brainseg-tests-")
 os.environ["BRAINSEG_CACHE"] = _CACHE
 
 
+#: Files that take longest: begun first, so that both workers end together.
+_LONGEST = (
+    "training",
+    "resume",
+    "page_browser",
+    "export",
+    "kills",
+    "monitoring",
+    "regions",
+    "names",
+    "folding",
+    "refusals",
+    "models_slow",
+    "page_hostile",
+    "attention_maps",
+    "damage",
+    "docs",
+    "examples",
+    "reports",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(_CACHE, ignore_errors=True)
 

@@ -82,13 +82,11 @@ def judge(task, answer, folder):
 
 
 def again(task, folder):
-    """Repeat a command where there is room now; a training that kept something is continued, else begun anew."""
+    """Repeat a command where there is room now; a training that has begun a run is continued."""
     run = folder / "run"
-    if task.arguments[0] == "train" and "run" not in task.needs and (run / "last.keras").is_file():
+    if task.arguments[0] == "train" and "run" not in task.needs and (run / "run.json").is_file():
         answer = forks.brainseg("train", "--resume", "run", cwd=folder)
         return [] if answer.code == 0 or "is finished" in answer.stderr else [f"{task.name}: again: {answer.stderr}"]
-    if task.arguments[0] == "train" and "run" not in task.needs:
-        shutil.rmtree(run, ignore_errors=True)
     answer = forks.brainseg(*task.arguments, cwd=folder)
     return [f"{task.name}: again, with room: {answer.stderr[-1500:]}"] if answer.code else []
 

@@ -4,7 +4,9 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import os
 import shutil
+import signal
 import warnings
 import zlib
 from collections.abc import Callable
@@ -24,8 +26,10 @@ from brainseg_keras.data.scans import find_scans
 from brainseg_keras.data.volumes import FileVolumes, read_pictures
 from brainseg_keras.errors import InputError
 
-#: Of a worker: seconds for one file, and bytes of address space.
+#: Of a worker: seconds of the processor for one file, and bytes of address space.
 SECONDS, MEMORY = 10, 4 * 2**30
+#: Seconds after which a worker that computes nothing is given up; long, since a busy machine stands still for a while.
+_PATIENCE = 300
 
 
 @dataclass(frozen=True)
@@ -204,12 +208,27 @@ TARGETS = {
 }
 
 
+def _never_end(folder, file):
+    while True:
+        pass
+
+
+#: Readers that fail, to try the fuzzer itself.
+FAULTY = {
+    "hangs": Target(_masks, _never_end),
+    "dies": Target(_masks, lambda folder, file: os.abort()),
+    "eats": Target(_masks, lambda folder, file: bytearray(2 * MEMORY)),
+    "raises": Target(_masks, lambda folder, file: {}["width"]),
+    "names nothing": Target(_masks, lambda folder, file: read_image("another.png")),
+}
+
+
 # ---- trying it
 
 
 def make_corpus(folder: Path) -> None:
     """Write the files of every target, each in a folder of its name."""
-    for name, target in TARGETS.items():
+    for name, target in (TARGETS | FAULTY).items():
         (folder / name).mkdir(parents=True)
         target.make(folder / name)
         # What others were made of.
@@ -221,7 +240,7 @@ def try_case(corpus: Path, name: str, seed: int) -> str | None:
 
     Returns what went wrong: an exception that is no InputError, or a message that does not name the file.
     """
-    folder, target = corpus / name, TARGETS[name]
+    folder, target = corpus / name, (TARGETS | FAULTY)[name]
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     file = files[rng.integers(len(files))]
@@ -261,12 +280,14 @@ class Worker:
             self._start()
         self._pipe.send((name, seed))
         try:
-            if self._pipe.poll(SECONDS):
+            if self._pipe.poll(_PATIENCE):
                 return self._pipe.recv()
-            said = f"took longer than {SECONDS} s"
+            said = f"did not answer within {_PATIENCE} s"
         except EOFError:
             self._process.join()
-            said = f"ended the process, exit code {self._process.exitcode}"
+            code = self._process.exitcode
+            slow = code == -signal.SIGPROF
+            said = f"took longer than {SECONDS} s" if slow else f"ended the process, exit code {code}"
         self._end()
         # Nobody put the damaged file back.
         shutil.rmtree(self._corpus / name)
@@ -302,4 +323,9 @@ def _work(corpus: Path, pipe) -> None:
     pipe.send("ready")
     with contextlib.suppress(EOFError):
         while True:
-            pipe.send(try_case(corpus, *pipe.recv()))
+            case = pipe.recv()
+            # Nobody handles its signal, so that it ends the process also in the midst of a library's C code.
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            said = try_case(corpus, *case)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            pipe.send(said)

@@ -2,14 +2,15 @@
 
 import contextlib
 import io
-import os
 import re
 import shutil
-import sys
 import traceback
 from pathlib import Path
 
+import pytest
 import whole
+
+from brainseg_keras.cli import run
 
 TRAIN = ("--filters", "4", "--depth", "1", "--size", "32", "--epochs", "1", "--architecture", "res_unet")
 COMMANDS = {
@@ -21,7 +22,7 @@ COMMANDS = {
     "predict last": ("predict", "scan.png", "--model", "run/last.keras", "-o", "out"),
     "predict onnx": ("predict", "scan.png", "--model", "run.onnx", "-o", "out"),
     "predict litert": ("predict", "scan.png", "--model", "run.tflite", "-o", "out"),
-    "evaluate": ("evaluate", "run", "--data", "data.h5", "-o", "out"),
+    "evaluate": ("evaluate", "run", "--data", "data.h5", "--split", "all", "-o", "out"),
     "evaluate onnx": ("evaluate", "run.onnx", "--data", "data.h5", "-o", "out"),
     "evaluate litert": ("evaluate", "run.tflite", "--data", "data.h5", "-o", "out"),
     "tune": ("tune", "run", "--data", "data.h5"),
@@ -63,29 +64,15 @@ def brainseg_here(*arguments):
     """Run the command line in this process.
 
     Returns:
-        Its exit code, and all that it printed or said.
+        Its exit code, and all that it printed.
 
     Raises:
-        Exception: What `main` lets through: a traceback on a terminal.
+        Exception: What the command line lets through: a traceback on a terminal.
     """
-    from brainseg_keras.cli import main
-
-    said, before = io.StringIO(), sys.argv
-    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
-    # Else main takes this process's own standard error away from it.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
-    sys.argv = ["brainseg", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            main()
-        return 0, said.getvalue()
-    except SystemExit as end:
-        return end.code or 0, said.getvalue()
-    finally:
-        sys.argv = before
-        os.environ.pop("TF_CPP_MIN_LOG_LEVEL")
-        if level is not None:
-            os.environ["TF_CPP_MIN_LOG_LEVEL"] = level
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as end:
+        run(list(map(str, arguments)))
+    return end.value.code or 0, said.getvalue()
 
 
 def judge(world, damage, command, folder):

@@ -55,9 +55,6 @@ class Trials:
                 self._look(task, folder)
                 whole.age(folder)
                 arguments = _next(task, folder)
-            elif arguments != task.arguments and _starts_anew(answer, folder):
-                shutil.rmtree(folder / "run")
-                arguments = task.arguments
             else:
                 break
         if answer.code and not _is_finished(answer):
@@ -123,12 +120,6 @@ def _next(task, folder):
     if task.arguments[0] == "train" and (folder / "run" / "run.json").is_file():
         return ("train", "--resume", "run")
     return task.arguments
-
-
-def _starts_anew(answer, folder):
-    """Whether a run was refused that had kept nothing, with the advice to begin again."""
-    refused = answer.code == 2 and "start again" in answer.stderr
-    return refused and not (folder / "run" / "last.keras").exists()
 
 
 def _is_finished(answer):

@@ -48,12 +48,13 @@ def result_of(shown):
 
 @dataclass
 class Client:
-    """One tab of a browser at a page."""
+    """One tab of a browser at a page, which waits for an answer for some seconds."""
 
     port: int
     tab: str = "tab0"
     cookie: str = ""
     config: dict = field(default_factory=dict)
+    patience: float = 30
 
     def send(self, method, path, headers=None, body=b""):
         """Send a request as it stands, whatever it holds; the connection is left open for the answer."""
@@ -63,7 +64,7 @@ class Client:
         sent |= headers or {}
         # Several values of one header are parted by line breaks.
         lines = [f"{name}: {part}" for name, value in sent.items() if value is not None for part in value.split("\n")]
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=self.patience)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
             connection.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1") + body)
         return connection

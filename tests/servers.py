@@ -46,5 +46,9 @@ def start_page(temporary, *models, max_upload=200):
     environment.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
     with (temporary / f"server-{port}.log").open("w") as log:
         process = subprocess.Popen(list(command), cwd=place, env=environment, stdout=log, stderr=log)
-    wait_for_port(port, process)
+    try:
+        wait_for_port(port, process)
+    except BaseException:
+        process.kill()
+        raise
     return process, port

@@ -92,8 +92,11 @@ def test_leftovers_of_killed_processes_go_and_young_ones_stay(tmp_path):
     (left,) = names(tmp_path)
     remove_leftovers(tmp_path, age=600)
     assert names(tmp_path) == [left]
+    mine = [".brainseg-notes", ".brainseg-12-abc", ".brainseg-x-01234567"]
+    for name in mine:
+        (tmp_path / name).mkdir()
     remove_leftovers(tmp_path, age=0)
-    assert names(tmp_path) == []
+    assert names(tmp_path) == sorted(mine)
 
 
 @pytest.mark.parametrize(

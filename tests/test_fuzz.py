@@ -1,7 +1,7 @@
 """A small share of the fuzzer (tests/soak/test_fuzz_readers.py) at each run, and whatever it has found before."""
 
 import pytest
-from fuzz import TARGETS, make_corpus, try_case
+from fuzz import TARGETS, Worker, make_corpus, try_case
 from fuzz_cases import CASES
 
 COUNT = 15
@@ -31,3 +31,18 @@ def test_files_that_are_whole_are_read(corpus):
 def test_what_was_found_stays_mended(corpus):
     failures = {case: said for case in CASES if (said := try_case(corpus, *case))}
     assert not failures
+
+
+@pytest.mark.slow
+def test_the_fuzzer_finds_readers_that_fail(corpus):
+    expected = {
+        "hangs": "took longer than 10 s",
+        "dies": "ended the process",
+        "eats": "MemoryError",
+        "raises": "KeyError: 'width'",
+        "names nothing": "not named in the message",
+        "read_mask": "None",
+    }
+    with Worker(corpus) as worker:
+        found = {name: str(worker.try_case(name, 1)) for name in expected}
+    assert {name: words for name, words in expected.items() if words not in found[name]} == {}, found

@@ -14,7 +14,7 @@ from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
 from brainseg_keras.app.door import CONTENT_POLICY
 from brainseg_keras.app.results import mask_file, report_file
 from brainseg_keras.app.server import create_app, find_models
-from brainseg_keras.app.sessions import Visits
+from brainseg_keras.app.sessions import Models, Visits
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.uploads import collect
 from brainseg_keras.app.view import MODES, OUTLINE, Wish, render
@@ -327,6 +327,17 @@ def test_the_page_offers_what_was_named_shipped_and_trained(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"")
     found = find_models([tmp_path / "net.onnx"], tmp_path / "runs")
     assert found == {"net.onnx": str(tmp_path / "net.onnx"), "lgg": "lgg", "one": str(tmp_path / "runs" / "one")}
+
+
+def test_a_network_that_cannot_be_loaded_is_called_by_its_name(tmp_path):
+    (tmp_path / "bad.keras").write_text("no network")
+    models = Models({"bad": str(tmp_path / "bad.keras")})
+    with pytest.raises(InputError) as refused:
+        models.load("bad")
+    assert "bad" in str(refused.value) and str(tmp_path) not in str(refused.value)
+    for name in (None, "", str(tmp_path / "bad.keras"), "../bad"):
+        with pytest.raises(InputError, match="not on offer"):
+            models.load(name)
 
 
 def test_every_answer_has_its_policy():

@@ -86,7 +86,7 @@ def pixels(page, place=0):
 
 
 def download(page, label):
-    with page.expect_download() as done:
+    with page.expect_download(timeout=PATIENCE) as done:
         page.get_by_role("link", name=label).click()
     return done.value.suggested_filename, Path(done.value.path()).read_bytes()
 
@@ -294,7 +294,7 @@ def test_the_whole_way_by_keyboard(page):
     page.keyboard.press("Enter")
     see(page)
     tab_to("Report")
-    with page.expect_download() as done:
+    with page.expect_download(timeout=PATIENCE) as done:
         page.keyboard.press("Enter")
     assert done.value.suggested_filename.endswith("_report.html")
 
@@ -322,7 +322,7 @@ def test_files_go_when_the_page_is_closed(chromium, server, temporary, patient):
 def test_a_file_that_was_dropped_can_be_taken_back(page, patient):
     page.set_input_files("#files input[type=file]", str(patient[5]))
     page.wait_for_selector("#files .file-preview", timeout=PATIENCE)
-    with page.expect_download() as done:
+    with page.expect_download(timeout=PATIENCE) as done:
         page.locator("#files .download a").click()
     assert done.value.suggested_filename == patient[5].name
     assert Path(done.value.path()).read_bytes() == patient[5].read_bytes()

@@ -199,6 +199,10 @@ def test_no_file_is_left_by_a_visit(visitor, temporary):
     fresh = [path for path in paths(temporary) - before if path.is_file()]
     assert fresh and all(path.stat().st_size for path in fresh)
     assert taken == [200, 200]
+    for said in (shown, str(uploads), visitor.ask("GET", "/").text):
+        assert str(temporary.parent) not in said and sys.prefix not in said, (
+            "an answer says where the server keeps things"
+        )
     tab.close()
     assert until(lambda: paths(temporary) <= before), paths(temporary) - before
 

@@ -116,6 +116,28 @@ def test_a_run_json_that_is_none_is_named(own_run, text):
         resume(own_run.path, overrides=MORE)
 
 
+@pytest.mark.slow
+def test_a_kill_within_the_first_epoch_begins_again_with_the_same_bits(own_run, finished):
+    """As it is left before last.keras is written for the first time; also where best.keras and history.csv are."""
+    own_run.last.unlink()
+    info = own_run.read_info()
+    del info["progress"]
+    own_run.write_info(info)
+    resume(own_run.path)
+    ours, theirs = (keras.saving.load_model(run.last).get_weights() for run in (own_run, finished))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    columns = ["epoch", "loss", "val_dice"]
+    pd.testing.assert_frame_equal(pd.read_csv(own_run.history)[columns], pd.read_csv(finished.history)[columns])
+
+
+def test_curves_that_a_kill_left_out_are_drawn(own_run):
+    own_run.curves.unlink()
+    with pytest.raises(InputError, match="finished"):
+        resume(own_run.path)
+    assert own_run.curves.read_bytes()[:4] == b"\x89PNG"
+
+
 def test_random_states_of_another_network_are_refused(own_run):
     info = own_run.read_info()
     info["progress"]["random_states"] = info["progress"]["random_states"][1:]

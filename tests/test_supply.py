@@ -56,9 +56,16 @@ def imported(path, *, at_once):
 
 def test_what_loads_with_the_package_is_in_the_core_and_the_rest_in_an_extra():
     core, extras = dependencies()
-    # Protobuf comes with TensorBoard, FastAPI and Uvicorn with Gradio.
+    # Protobuf comes with TensorBoard, FastAPI, Uvicorn and what those need with Gradio.
     core_modules = modules_of(core) | {"google"}
-    extra_modules = modules_of(set.union(*extras.values())) | {"fastapi", "starlette", "uvicorn", "kagglehub", "jax"}
+    extra_modules = modules_of(set.union(*extras.values())) | {
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "anyio",
+        "python_multipart",
+    }
+    extra_modules |= {"kagglehub", "jax"}
     # Of Keras' three backends one is in the core and one in an extra.
     extra_modules |= {"torch"}
     assert {"keras", "tensorflow", "cv2", "yaml"} <= core_modules and "nibabel" not in core_modules

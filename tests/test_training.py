@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from runs import tiny
 
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.errors import InputError, TrainingError
-from brainseg_keras.training import TrainingConfig, resume, train
+from brainseg_keras.training import RunFolder, TrainingConfig, resume, train
 from brainseg_keras.training.callbacks import Progression, WarmupCosine
 from brainseg_keras.training.precision import choose_precision, dtype_policy
 
@@ -154,16 +155,17 @@ def test_same_seed_same_weights_another_seed_others(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_write_of_run_json_is_mended_from_the_optimizer(store, tmp_path):
-    run = train(tiny(store, epochs=2), output=tmp_path / "run")
-    info = run.read_info()
-    steps = info["progress"]["step"] // 2
-    # As if the process had died after last.keras of epoch 2 and before run.json.
-    info["progress"] |= {"step": steps, "iterations": steps}
-    run.write_info(info)
-    with pytest.raises(InputError, match="finished"):
-        resume(run.path)
-    assert resume(run.path, overrides={"epochs": 3}).read_info()["progress"]["step"] == 3 * steps
+def test_a_kill_between_run_json_and_last_does_the_epoch_again(finished, store, tmp_path):
+    """Last.keras is of epoch 1, all else of epoch 2: the run ends as one that was never killed."""
+    steps = finished.read_info()["progress"]["step"] // 2
+    run = RunFolder(_train_and_interrupt(tiny(store), tmp_path / "run", after=steps))
+    for name in ("run.json", "history.csv", "best.keras"):
+        shutil.copy(finished.path / name, run.path / name)
+    resume(run.path)
+    for ours, theirs in zip(_weights(run.last), _weights(finished.last), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert run.read_info()["validation"] == finished.read_info()["validation"]
+    assert run.read_info()["progress"]["step"] == finished.read_info()["progress"]["step"]
 
 
 def test_resume_refuses_other_settings_and_other_data(finished, store):

@@ -129,8 +129,9 @@ class Door:
 
     async def __call__(self, scope: Any, receive: Callable, send: Callable) -> None:
         """Handle a request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+        if scope["type"] != "http":
             return
         visitor = _visitor(scope)
         answer = _Answer(send, cookie=scope["path"] == "/" and visitor is None)

@@ -86,33 +86,19 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
         asked = [model, second, mode, opacity]
         # Values are checked where they are used: to one that its control does not offer, Gradio would answer 500.
         plain = {"api_visibility": "private", "preprocess": False}
+        waiting = plain | {"concurrency_id": "network", "concurrency_limit": 1, "show_progress_on": status}
+        # The last position of a slider counts, and none waits in the queue behind a running network.
+        at_once = plain | {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden"}
         for event, first, find in (
             (run.click, files, desk.open_files),
             (one.click, gr.State("lgg"), desk.open_example),
             (volume.click, gr.State("nifti"), desk.open_example),
             (scan.input, scan, desk.open_other),
         ):
-            event(
-                desk.segmenting(find),
-                [first, *asked],
-                shown,
-                concurrency_id="network",
-                concurrency_limit=1,
-                show_progress_on=status,
-                **plain,
-            )
+            event(desk.segmenting(find), [first, *asked], shown, **waiting)
         wishes = [place, mode, opacity, threshold, sequence]
         for control in wishes:
-            # The last position counts, and none waits in the queue behind a running network.
-            control.input(
-                desk.redraw,
-                wishes,
-                [view],
-                queue=False,
-                trigger_mode="always_last",
-                show_progress="hidden",
-                **plain,
-            )
+            control.input(desk.redraw, wishes, [view], **at_once)
         files.upload(desk.remember, [files], [], queue=False, **plain)
         page.unload(desk.leave)
     # Gradio checks paths in a page that it has launched itself, and in no other. Here none comes in: a second lock.

@@ -86,11 +86,9 @@ def create_app(
         # Both are read when Gradio is imported.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
-        try:
+        with _needing_gradio():
             import gradio
             from fastapi import FastAPI
-        except ImportError as error:
-            raise InputError("gradio is missing. Install it: pip install 'brainseg_keras[ui]'") from error
         from brainseg_keras.app.page import build_page, calls_of, style
 
         @contextlib.asynccontextmanager
@@ -107,6 +105,14 @@ def create_app(
         gradio.mount_gradio_app(app, page, path="/", max_file_size=limit, **look)
         app.state.folder, app.state.closing, app.state.remove = folder, closing, stack.pop_all().close
     return app
+
+
+@contextlib.contextmanager
+def _needing_gradio() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise InputError("gradio is missing. Install it: pip install 'brainseg_keras[ui]'") from error
 
 
 def _add_routes(app: Any, visits: Visits, limit: int) -> None:
@@ -180,7 +186,9 @@ def serve(
     Raises:
         InputError: Gradio is not installed, the port is taken, or the address or a further name is none.
     """
-    import uvicorn
+    with _needing_gradio():
+        # It comes with Gradio.
+        import uvicorn
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -213,8 +221,8 @@ def _listen(host: str, port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
-    # A name that is no name is a UnicodeError.
-    except (OSError, UnicodeError) as error:
+    # A name that is no name is a UnicodeError, a port beyond all an OverflowError.
+    except (OSError, OverflowError, UnicodeError) as error:
         taken.close()
         words = getattr(error, "strerror", None) or "this is no name of a machine"
         raise InputError(f"Cannot listen at {host}:{port} ({words}). Give another --port or --host.") from error

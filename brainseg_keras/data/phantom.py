@@ -4,6 +4,7 @@ It is for trying the software and for its tests, not for claims about tumours: w
 phantom alone.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -118,8 +119,15 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
 def _write_patient(folder: Path, images: np.ndarray, masks: np.ndarray) -> None:
     folder.mkdir(parents=True)
     for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-        Image.fromarray(image).save(folder / f"{folder.name}_{number}.tif")
-        Image.fromarray(mask * np.uint8(255)).save(folder / f"{folder.name}_{number}_mask.tif")
+        _write_tiff(image, folder / f"{folder.name}_{number}.tif")
+        _write_tiff(mask * np.uint8(255), folder / f"{folder.name}_{number}_mask.tif")
+
+
+def _write_tiff(pixels: np.ndarray, path: Path) -> None:
+    # Given a path, Pillow does not notice that a full disk took only a part.
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "TIFF")
+    path.write_bytes(content.getvalue())
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int]) -> np.ndarray:

@@ -62,7 +62,7 @@ def load_network(model: str | Path) -> TrainedNetwork:
 
     if str(model) in list_pretrained():
         name = str(model)
-        return replace(wrap_model(load_pretrained(name), name), info=pretrained_info(name))
+        return replace(wrap_model(load_pretrained(name), name, fold=True), info=pretrained_info(name))
     path = Path(expand(model, "model"))
     if path.is_dir() and (path / "best.keras").is_file():
         return _with_information(_read_keras(path / "best.keras"), path / "run.json", str(path))
@@ -82,12 +82,13 @@ def information_file(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def wrap_model(model: Any, name: str) -> TrainedNetwork:
-    """Make a network of a Keras model, with BatchNormalization folded into its convolutions.
+def wrap_model(model: Any, name: str, *, fold: bool = False) -> TrainedNetwork:
+    """Make a network of a Keras model.
 
     Args:
         model: A `keras.Model`.
         name: What messages call it.
+        fold: Fold BatchNormalization into its convolutions: faster, and what the model learns later is not seen.
 
     Returns:
         The network.
@@ -100,16 +101,16 @@ def wrap_model(model: Any, name: str) -> TrainedNetwork:
     inputs = [tuple(tensor.shape) for tensor in model.inputs]
     outputs = [tuple(tensor.shape) for tensor in model.outputs]
     shape, classes = _shapes(inputs, outputs, name)
-    fast = fold_batch_norm(model)
+    asked = fold_batch_norm(model) if fold else model
 
     def network(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(fast.predict_on_batch(batch), np.float32)
+        return np.asarray(asked.predict_on_batch(batch), np.float32)
 
     return TrainedNetwork(_naming(network, name), model, shape, classes, name)
 
 
 def _with_information(network: TrainedNetwork, path: Path, name: str) -> TrainedNetwork:
-    if not path.is_file():
+    if not path.exists():
         return replace(network, name=name)
     folder = path.parent if path.name == "run.json" else None
     return replace(network, name=name, info=read_information(path), information=path, folder=folder)
@@ -133,12 +134,15 @@ def _naming(network: Network, name: str) -> Network:
 
     def call(batch: np.ndarray) -> np.ndarray:
         try:
-            return network(batch)
+            answer = network(batch)
         except Exception as error:  # TensorFlow, ONNX Runtime and LiteRT each have kinds of their own
             raise InputError(
                 f"{name} cannot take slices of {batch.shape[1]} x {batch.shape[2]} pixels and {batch.shape[3]} "
                 f"channels ({_first_line(error)}). Give it the size that it was trained with."
             ) from error
+        if np.isnan(answer).any():
+            raise InputError(f"{name} answers NaN: its weights are damaged. Restore it, or train it again.")
+        return answer
 
     return call
 
@@ -152,7 +156,7 @@ def _read_keras(path: Path) -> TrainedNetwork:
         raise InputError(f"{path} cannot be read as a Keras model ({_first_line(error)}). Save it anew.") from error
     if not isinstance(model, keras.Model) or not model.built:
         raise InputError(f"{path} holds {type(model).__name__}, which is no network. Save the model itself.")
-    return wrap_model(model, str(path))
+    return wrap_model(model, str(path), fold=True)
 
 
 def _read_onnx(path: Path) -> TrainedNetwork:

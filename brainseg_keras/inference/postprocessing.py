@@ -43,6 +43,9 @@ class Postprocessing:
         """Refuse values out of range."""
         ranges.THRESHOLD.check("threshold", self.threshold)
         ranges.SMALLEST_COMPONENT.check("smallest_component", self.smallest_component)
+        for name in ("largest_component", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is true or false. Received: {getattr(self, name)!r}.")
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
         """Make the mask of one patient.

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
-from brainseg_keras.files import MAKER, check_output, check_replaceable, printable, remove_leftovers, write_whole
+from brainseg_keras.files import MAKER, check_output, check_replaceable, printable, write_whole
 from brainseg_keras.inference.measures import measure
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.inference.summary import add_to_summary, read_summary
@@ -119,7 +119,6 @@ class _Job:
         self._folder, self._predictor = folder, predictor
         self._overlays, self._probabilities, self._attention = overlays, probabilities, attention
         self._remarks: set[str] = set()
-        self._cleaned: set[Path] = set()
 
     def segment(self, scan: Scan, faults: dict[str, str]) -> Iterator[dict[str, Any]]:
         """Give a row for each result; `faults` is filled with the slices that are left out."""
@@ -132,7 +131,6 @@ class _Job:
         result = self._ask(images, scan.name)
         write = _write_pictures if pixels.frame is None else _write_volume
         try:
-            self._clean(scan)
             yield from write(scan, pixels, result, self._folder, self._overlays, self._probabilities)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
@@ -168,12 +166,6 @@ class _Job:
             raise InputError(f"{name}: {error}") from error
         except MemoryError as error:
             raise InputError(f"{name}: the memory does not hold images of shape {images.shape} ({error}).") from error
-
-    def _clean(self, scan: Scan) -> None:
-        for place in {(self._folder / output).parent for output in scan.outputs} - self._cleaned:
-            place.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(place)
-            self._cleaned.add(place)
 
 
 def _read(scan: Scan) -> tuple[Scan, Pixels, dict[str, str]]:

@@ -76,7 +76,9 @@ class Predictor:
             #: Neighbouring slices on each side that the network sees.
             self.context = int(self.info.get("context", 0)) if context is None else context
             channels = channels or self.info.get("channels") or _channel_names(depth // (2 * self.context + 1))
-            self.channels = tuple(map(str, channels))
+            self.channels = tuple(channels)
+            if not all(isinstance(name, str) for name in self.channels) or len(set(self.channels)) < len(channels):
+                raise InputError(f"Channels are names, each another. Received: {list(channels)}.")
             if self.context < 0 or len(self.channels) * (2 * self.context + 1) != depth:
                 raise InputError(
                     f"{self.name} takes {depth} channels. Received {len(self.channels)} names: "

@@ -45,7 +45,7 @@ class EventWriter:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         picture = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=encoded)
-        self._add([Summary.Value(tag=_utf8(tag), image=picture)], step)
+        self._add([Summary.Value(tag=tag, image=picture)], step)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Write a page of Markdown."""
@@ -129,7 +129,7 @@ class EventWriter:
 
 
 def _utf8(text: str) -> str:
-    """Write out what UTF-8 does not have, as in the name of a file that is none: protocol buffers take UTF-8 alone."""
+    """Write out what UTF-8 does not have, as in a path in another locale: protocol buffers take UTF-8 alone."""
     return text.encode(errors="backslashreplace").decode()
 
 

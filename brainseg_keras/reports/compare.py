@@ -79,4 +79,9 @@ def _read(path: str | Path) -> pd.DataFrame:
         raise InputError(
             f"{found[0]} is not what `brainseg evaluate` writes: no {', '.join(missing) or 'one row each'}."
         )
+    for name in {"tp", "fn", *COMPARED} & set(table):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if not numbers.notna().all():
+            raise InputError(f"{found[0]}: {name} of {numbers.isna().idxmax()} is no number. Evaluate again.")
+        table[name] = numbers
     return table

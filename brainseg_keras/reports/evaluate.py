@@ -291,8 +291,5 @@ def _write(evaluation: Evaluation, folder: Path) -> None:
     for name in ("per_patient", "per_slice", "per_region"):
         table = getattr(evaluation, name)
         if not table.empty:
-            write_whole(
-                folder / f"{name}.csv",
-                lambda path, table=table: table.to_csv(path, index=False, errors="backslashreplace"),
-            )
+            write_whole(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
     write_whole(folder / "report.html", lambda path: write_page(evaluation, path))

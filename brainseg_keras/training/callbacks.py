@@ -263,10 +263,7 @@ class RunKeeper(keras.callbacks.Callback):
         """Finish the log files and draw the curves."""
         self._dashboard.close()
         if self.history:
-            best = f"best mean Dice {self.best['val_dice']:.3f} at epoch {self.best['epoch']:.0f}"
-            title = f"{self._info['architecture']}: {best}"
-            history = pd.DataFrame(self.history)
-            write_whole(self._run.curves, lambda path: plot_history(history, path, title))
+            draw_curves(self._run, self._info["architecture"], self.history)
 
     def _keep_best(self, scores: PatientScores) -> None:
         with dtype_policy("float32"):
@@ -276,13 +273,13 @@ class RunKeeper(keras.callbacks.Callback):
         self._info["validation"] = {
             "role": "chose the checkpoint",
             "epoch": int(self.history[-1]["epoch"]),
+            "step": self._progression.step,
             "patients": len(scores.dice),
             "mean_dice": scores.mean,
             "dice": scores.dice,
         }
 
     def _keep_last(self) -> None:
-        self._run.write_model(self.model, self._run.last)
         self._info["progress"] = {
             "step": self._progression.step,
             "iterations": int(self.model.optimizer.iterations),
@@ -290,7 +287,9 @@ class RunKeeper(keras.callbacks.Callback):
             "seconds": round(self._progression.elapsed, 1),
             "stopped": self._progression.stopped,
         }
+        # What a resumed run goes by is last.keras, the last to be written: after a kill it does the epoch again.
         self._run.write_info(self._info)
+        self._run.write_model(self.model, self._run.last)
 
     def _show(
         self, row: dict[str, Any], scores: PatientScores, better: bool, attention: list[dict[str, np.ndarray]]
@@ -314,6 +313,19 @@ class RunKeeper(keras.callbacks.Callback):
             f"{row['images_per_second']:.0f} images/s{'  best' if better else ''}",
             highlight=False,
         )
+
+
+def draw_curves(run: RunFolder, architecture: str, history: list[dict]) -> None:
+    """Draw curves.png.
+
+    Args:
+        run: Where to.
+        architecture: For its title.
+        history: Rows of the epochs; at least one.
+    """
+    best = max(history, key=lambda row: row["val_dice"])
+    title = f"{architecture}: best mean Dice {best['val_dice']:.3f} at epoch {best['epoch']:.0f}"
+    write_whole(run.curves, lambda path: plot_history(pd.DataFrame(history), path, title))
 
 
 class ProgressBar(keras.callbacks.Callback):

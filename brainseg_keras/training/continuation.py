@@ -31,6 +31,10 @@ class Progress(NamedTuple):
     seconds: float
 
 
+#: Of a run that was killed before its first epoch was kept.
+NOTHING_DONE = Progress(0, 0, [], 0.0)
+
+
 def read_progress(run: RunFolder, info: dict[str, Any]) -> Progress:
     """Read how far a run had come.
 
@@ -42,10 +46,8 @@ def read_progress(run: RunFolder, info: dict[str, Any]) -> Progress:
         The progress.
 
     Raises:
-        InputError: Stopped before its first epoch was kept, or a damaged run.json.
+        InputError: A damaged run.json.
     """
-    if not info.get("progress"):
-        raise InputError(f"{run.path} was stopped before its first epoch was kept. Remove it and start again.")
     with reading(run.info, f"Restore it, or start a new run from its weights: --init {run.best}"):
         found = info["progress"]
         states = [[int(seed), int(draws)] for seed, draws in found["random_states"]]
@@ -117,7 +119,7 @@ def read_best(run: RunFolder, info: dict[str, Any]) -> tuple[keras.Model, int]:
         info: Content of run.json.
 
     Returns:
-        The network, not compiled, and the epoch after which it was kept.
+        The network, not compiled, and the batches that had been done when it was kept.
 
     Raises:
         InputError: It cannot be read either.
@@ -128,9 +130,9 @@ def read_best(run: RunFolder, info: dict[str, Any]) -> tuple[keras.Model, int]:
         model = _build(run, info)
     load_weights(model, run.best)
     with reading(run.info, "Restore it, or start a new run."):
-        epoch = int(info["validation"]["epoch"])
+        epoch, steps = int(info["validation"]["epoch"]), int(info["validation"]["step"])
     _log.warning("Going on from %s, epoch %d, with a fresh optimizer.", run.best, epoch)
-    return model, epoch
+    return model, steps
 
 
 def _build(run: RunFolder, info: dict[str, Any]) -> keras.Model:

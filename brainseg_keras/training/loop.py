@@ -21,9 +21,23 @@ from brainseg_keras.files import hold_folder, remove_leftovers
 from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
-from brainseg_keras.training.callbacks import ProgressBar, Progression, RunKeeper, StopGuard, WarmupCosine
+from brainseg_keras.training.callbacks import (
+    ProgressBar,
+    Progression,
+    RunKeeper,
+    StopGuard,
+    WarmupCosine,
+    draw_curves,
+)
 from brainseg_keras.training.config import TrainingConfig
-from brainseg_keras.training.continuation import read_best, read_history, read_last, read_progress
+from brainseg_keras.training.continuation import (
+    NOTHING_DONE,
+    Progress,
+    read_best,
+    read_history,
+    read_last,
+    read_progress,
+)
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.precision import choose_precision, dtype_policy
 from brainseg_keras.training.profiler import Profiler
@@ -73,9 +87,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     target = Target(config.target)
     target.check(source.classes, config.data)
     precision = choose_precision(config.precision, separable=config.separable)
-    with dtype_policy(precision):
-        model = build_model(config.architecture, **arguments, weights=config.init)
-    _compile(model, config)
+    model = _new_model(config, arguments, precision)
     batches, validator = _load(config, source, preprocessing)
     info = describe_run(
         config,
@@ -137,32 +149,51 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
 def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None:
     info = run.read_info()
     config = _changed(run, overrides)
-    progress = read_progress(run, info)
+    progress = read_progress(run, info) if run.last.exists() else NOTHING_DONE
     progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress.seconds)
     _seed(config)
     source, preprocessing = _open(config)
     if describe_run(config, source.table)["manifest_sha256"] != info.get("manifest_sha256"):
-        raise InputError(f"The data at {config.data} are not those of {run.path}: other slices or another split.")
+        raise InputError(
+            f"The data at {config.data} are not those of {run.path}: other slices or another split. {run.config} says "
+            "which they are: restore the one, or the other."
+        )
+    model = _continued(run, info, config, progress, progression)
     batches, validator = _load(config, source, preprocessing)
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
-    model = read_last(run, info)
-    if model is None:
-        model, epoch = read_best(run, info)
-        _compile(model, config)
-        progression.step = epoch * batches.steps_per_epoch
-    else:
-        # A kill between the two files leaves run.json one epoch behind: the optimizer's own count mends that.
-        progression.step = progress.step + int(model.optimizer.iterations) - progress.iterations
-    with reading(run.info, f"Restore it, or start a new run from its weights: --init {run.best}"):
-        restore_random_states(model, progress.random_states, progression.step / progress.step)
-    if progression.step >= progression.total_steps or progression.out_of_time:
-        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
     history = read_history(run, progression.step // batches.steps_per_epoch)
+    if progression.step >= progression.total_steps or progression.out_of_time:
+        if history and not run.curves.is_file():
+            # It was killed when all but this was done.
+            draw_curves(run, config.architecture, history)
+        raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
     config.to_yaml(run.config)
     info["config"] = dataclasses.asdict(config)
     _announce(console, run, info, batches)
     _fit(run, info, config, model, batches, validator, progression, console, history)
+
+
+def _continued(
+    run: RunFolder, info: dict[str, Any], config: TrainingConfig, progress: Progress, progression: Progression
+) -> keras.Model:
+    """Give the network as it was when the run was stopped, and set the step at which it was."""
+    cure = f"Restore it, or start a new run from its weights: --init {run.best}"
+    if progress is NOTHING_DONE:
+        # Killed within its first epoch: it begins as a new run does.
+        with reading(run.info, cure):
+            return _new_model(config, info["arguments"], info["precision"])
+    model = read_last(run, info)
+    if model is None:
+        model, steps = read_best(run, info)
+        _compile(model, config)
+    else:
+        # A kill between the two files leaves run.json one epoch ahead: the optimizer's own count mends that.
+        steps = progress.step + int(model.optimizer.iterations) - progress.iterations
+    progression.step = steps
+    with reading(run.info, cure):
+        restore_random_states(model, progress.random_states, steps / progress.step)
+    return model
 
 
 def _changed(run: RunFolder, overrides: dict[str, Any]) -> TrainingConfig:
@@ -176,6 +207,13 @@ def _changed(run: RunFolder, overrides: dict[str, Any]) -> TrainingConfig:
             f"new run with --init {run.best}."
         )
     return dataclasses.replace(config, **changed)
+
+
+def _new_model(config: TrainingConfig, arguments: dict[str, Any], precision: str) -> keras.Model:
+    with dtype_policy(precision):
+        model = build_model(config.architecture, **arguments, weights=config.init)
+    _compile(model, config)
+    return model
 
 
 def _compile(model: keras.Model, config: TrainingConfig) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -110,6 +111,7 @@ class Worker:
         return False
 
     def _start(self, first):
+        shutil.rmtree(self._folder / "copy", ignore_errors=True)
         arguments = (self._world, self._folder, self._log, self._count, range(first, self._count, self._step))
         self._process = FORKS.Process(target=_work, args=arguments)
         self._process.start()

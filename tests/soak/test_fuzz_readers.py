@@ -24,7 +24,7 @@ def test_every_reader_survives_damaged_files(tmp_path):
         "fuzz: readers",
         tried=count,
         failed=len(failures),
-        what=f"damaged files over {len(names)} readers, with {MEMORY / 2**30:.0f} GB of memory and {SECONDS} s a file; "
-        "failed: neither a result nor a message that names the file",
+        what=f"damaged files over {len(names)} readers, with {MEMORY / 2**30:.0f} GB of memory and {SECONDS} s of "
+        "computing a file; failed: neither a result nor a message that names the file",
     )
     assert not failures, Counter(name for name, _, _ in failures)

@@ -42,7 +42,7 @@ def scan(seed):
 def visit(port, number, seed, counts):
     """Come, drop some slices, look at them, take the mask and the report along, and leave; some leave amid it all."""
     chance = random.Random(seed)
-    client = Client(port, tab=f"tab{number}x{seed}").open()
+    client = Client(port, tab=f"tab{number}x{seed}", patience=300).open()
     tab = client.stay()
     try:
         uploads = client.upload(*((f"slice_{n}.png", scan(seed + n)) for n in range(chance.randint(1, 3))))
