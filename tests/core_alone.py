@@ -29,7 +29,7 @@ REFUSED = {
 
 def brainseg(arguments: str, folder: Path) -> subprocess.CompletedProcess:
     command = [COMMAND, *arguments.split()]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
 def done(arguments: str, folder: Path) -> str:

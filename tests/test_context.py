@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainseg_keras import build_model, list_models
@@ -15,6 +15,7 @@ from brainseg_keras.data.sources import open_source
 from brainseg_keras.inference import Predictor
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(0, 4))
 def test_neighbours_stay_inside_the_volume(count, context):
     places = neighbour_places(count, context)

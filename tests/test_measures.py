@@ -21,6 +21,7 @@ def parts_of(mask):
     return [parts == part for part in range(1, number + 1)]
 
 
+@settings(deadline=None)
 @given(volumes)
 def test_the_largest_component_is_the_first_of_the_largest(mask):
     parts = parts_of(mask)
@@ -36,6 +37,7 @@ def test_the_largest_component_of_a_large_volume(share):
     np.testing.assert_array_equal(largest_component(mask), max(parts_of(mask), key=np.count_nonzero))
 
 
+@settings(deadline=None)
 @given(volumes, st.integers(1, 12))
 def test_small_components_go_and_no_others(mask, smallest):
     kept = [part for part in parts_of(mask) if np.count_nonzero(part) >= smallest]
@@ -43,6 +45,7 @@ def test_small_components_go_and_no_others(mask, smallest):
     np.testing.assert_array_equal(remove_small_components(mask, smallest), expected)
 
 
+@settings(deadline=None)
 @given(volumes)
 def test_the_bounding_box_holds_all_and_is_tight(mask):
     if not mask.any():

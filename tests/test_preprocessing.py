@@ -27,14 +27,9 @@ def test_what_most_channels_show_is_the_head_where_all_show_less_than_half_of_it
     """A hundred pixels of head, of which the third channel shows the first `shared`."""
     pixels = np.zeros((1, 20, 10, 3))
     head = pixels.reshape(-1, 3)[:100]
-    # By its own order the first channel is 150, 100 and then 50; the second is 80 all over.
-    head[:40, 0], head[40:60, 0], head[60:, 0], head[:, 1], head[:shared, 2] = (
-        150,
-        100 if shared == 60 else 50,
-        50,
-        80,
-        80,
-    )
+    # The median of the first channel is 150 where the third shows something, and 100 or 50 over the whole head.
+    head[:, 0] = np.repeat([150, 100 if shared == 60 else 50, 50], [40, 20, 40])
+    head[:, 1], head[:shared, 2] = 80, 80
     np.testing.assert_allclose(intensity_range(pixels), [[0, tissue] for tissue in expected])
 
 

@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,6 +18,7 @@ from brainseg_keras.metrics import METRICS
 LABELS = arrays(np.uint8, (2, 4, 5), elements=st.integers(0, 3))
 
 
+@settings(deadline=None)
 @given(LABELS, st.sampled_from(TARGETS))
 def test_what_is_encoded_is_decoded(labels, name):
     target = Target(name)
@@ -27,6 +28,7 @@ def test_what_is_encoded_is_decoded(labels, name):
     np.testing.assert_array_equal(answer, labels > 0 if name == "tumour" else labels)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (3, 4, 3), elements=st.floats(0, 1)), st.floats(0.05, 0.95))
 def test_regions_lie_inside_each_other_whatever_the_network_says(probabilities, threshold):
     whole, core, enhancing = region_masks(Target("regions").decode(probabilities, threshold)).values()
@@ -34,6 +36,7 @@ def test_regions_lie_inside_each_other_whatever_the_network_says(probabilities, 
     np.testing.assert_array_equal(whole, probabilities[..., 0] > threshold)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (3, 4, 4), elements=st.floats(0.01, 1)), st.floats(0.05, 0.95))
 def test_classes_are_tumour_where_background_is_not(probabilities, threshold):
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
