@@ -141,7 +141,7 @@ def test_what_was_done_before_an_interruption_is_listed(predictor, scans):
 
 def test_what_a_killed_call_left_is_removed(predictor, scans):
     (scans / "out").mkdir()
-    old, young = scans / "out" / ".brainseg-1-old.png", scans / "out" / ".brainseg-2-young.png"
+    old, young = scans / "out" / ".brainseg-1-0123abcd.png", scans / "out" / ".brainseg-2-4567cdef.png"
     for file in (old, young):
         file.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)

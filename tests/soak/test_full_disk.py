@@ -1,5 +1,7 @@
 """A full disk under each command that writes, from almost no room to almost enough."""
 
+import shutil
+
 import disks
 import forks
 import pytest
@@ -28,6 +30,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(world, tmp_path):
         before = disks.size_of(roomy)
         assert forks.brainseg(*task.arguments, cwd=roomy).code == 0
         taken = disks.size_of(roomy) - before
+        shutil.rmtree(roomy)
         for share in SHARES:
             with disks.small_disk(tmp_path / "disk", 1 << 26) as disk:
                 disks.prepare(task, world, disk)
