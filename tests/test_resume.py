@@ -24,7 +24,7 @@ def test_a_damaged_last_goes_on_from_best_and_says_so(own_run, caplog):
     resume(own_run.path, overrides=MORE)
     assert f"{own_run.last} cannot be read" in caplog.text
     assert f"Going on from {own_run.best}, epoch {best}, with a fresh optimizer" in caplog.text
-    assert pd.read_csv(own_run.history).epoch.tolist() == [1, 2, 3]
+    assert [line.split(",")[0] for line in own_run.history.read_text().splitlines()] == ["epoch", "1", "2", "3"]
     model = keras.saving.load_model(own_run.last)
     steps = own_run.read_info()["progress"]["step"] // 3
     # Only the steps after the best epoch were the new optimizer's.

@@ -1,10 +1,11 @@
 """What a resumed run reads from its folder, and what it does about a damaged file."""
 
+import csv
 import logging
+import math
 from typing import Any, NamedTuple
 
 import keras
-import pandas as pd
 
 from brainseg_keras.errors import InputError, reading
 from brainseg_keras.models import build_model
@@ -74,16 +75,20 @@ def read_history(run: RunFolder, epochs: int) -> list[dict[str, float]]:
         return []
     cure = f"Without it the best epoch is unknown. Restore it, or start a new run: --init {run.best}"
     try:
-        table = pd.read_csv(run.history)
-    except (OSError, ValueError) as error:
+        with run.history.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{run.history} cannot be read ({error}). {cure}") from error
     with reading(run.history, cure):
-        rows = table[table["epoch"] <= epochs].astype(float)
-        # A row that was cut lacks its last column.
-        missing = rows["val_dice"].isna() | rows.iloc[:, -1].isna()
-        if rows["epoch"].tolist() != list(range(1, epochs + 1)) or missing.any():
-            raise ValueError(f"rows of epochs {rows['epoch'].tolist()}, expected 1 to {epochs}")
-        return rows.to_dict("records")
+        done = [{name: _number(text) for name, text in row.items()} for row in rows[:epochs]]
+        if [row["epoch"] for row in done] != list(range(1, epochs + 1)) or any(math.isnan(r["val_dice"]) for r in done):
+            raise ValueError(f"rows of epochs {[row['epoch'] for row in done]}, expected 1 to {epochs}")
+        return done
+
+
+def _number(text: str) -> float:
+    """Read what pandas wrote: whole numbers stay whole, and every bit of the others comes back."""
+    return int(text) if text.isdigit() else float(text or "nan")
 
 
 def read_last(run: RunFolder, info: dict[str, Any]) -> keras.Model | None:
