@@ -322,10 +322,13 @@ def read_hdf5(path: str | Path, name: str, shape: str) -> np.ndarray:
     """
     try:
         with h5py.File(path, "r") as file:
+            elsewhere = InputError(f"{path}: `{name}` lies in another file. Copy its values into this one.")
+            # Each would read a file that nobody gave; that of a link is opened by following it.
+            if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+                raise elsewhere
             dataset = file[name]
-            # Either would read a file that nobody gave.
             if dataset.is_virtual or dataset.external or dataset.file.filename != file.filename:
-                raise InputError(f"{path}: `{name}` lies in another file. Copy its values into this one.")
+                raise elsewhere
             if dataset.dtype.kind not in "uifb":
                 raise InputError(f"{path}: `{name}` holds values of type {dataset.dtype}. Expected numbers.")
             check_fits(path, dataset.shape, itemsize=dataset.dtype.itemsize)
