@@ -17,6 +17,22 @@ class IncompleteError(RuntimeError):
     """Some of many inputs failed and the others are done; the message says how many. Exit code 1."""
 
 
+def first_line(error: Exception) -> str:
+    """Give the first line of an error's words, where a library says more than a message holds.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        At most 200 characters; the error's kind where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("too large\\nand much more"))
+        'too large'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 @contextlib.contextmanager
 def reading(path: str | Path, cure: str) -> Iterator[None]:
     """Name the file where what stands in it is not what its writer writes.

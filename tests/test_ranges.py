@@ -120,5 +120,5 @@ def test_a_batch_of_more_than_the_training_slices_is_refused(phantom, folder):
 
 def test_a_batch_that_no_memory_holds_is_refused():
     config = TrainingConfig(batch_size=4096, size=8192, context=8)
-    with pytest.raises(InputError, match=r"takes 52224 GiB, and this machine has \d+.*context=8.*Give a smaller"):
+    with pytest.raises(InputError, match=r"takes 52224 GiB, and \d+ are free.*context=8.*Give a smaller"):
         config.check_data(10**6, 3 * 17)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, first_line
 from brainseg_keras.files import expand
 from brainseg_keras.inference.information import read_information
 
@@ -138,7 +138,7 @@ def _naming(network: Network, name: str) -> Network:
         except Exception as error:  # TensorFlow, ONNX Runtime and LiteRT each have kinds of their own
             raise InputError(
                 f"{name} cannot take slices of {batch.shape[1]} x {batch.shape[2]} pixels and {batch.shape[3]} "
-                f"channels ({_first_line(error)}). Give it the size that it was trained with."
+                f"channels ({first_line(error)}). Give it the size that it was trained with."
             ) from error
         if np.isnan(answer).any():
             raise InputError(f"{name} answers NaN: its weights are damaged. Restore it, or train it again.")
@@ -153,7 +153,7 @@ def _read_keras(path: Path) -> TrainedNetwork:
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
-        raise InputError(f"{path} cannot be read as a Keras model ({_first_line(error)}). Save it anew.") from error
+        raise InputError(f"{path} cannot be read as a Keras model ({first_line(error)}). Save it anew.") from error
     if not isinstance(model, keras.Model) or not model.built:
         raise InputError(f"{path} holds {type(model).__name__}, which is no network. Save the model itself.")
     return wrap_model(model, str(path), fold=True)
@@ -167,7 +167,7 @@ def _read_onnx(path: Path) -> TrainedNetwork:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime has exceptions of its own
-        raise InputError(f"{path} cannot be read as ONNX ({_first_line(error)}). Export it anew.") from error
+        raise InputError(f"{path} cannot be read as ONNX ({first_line(error)}). Export it anew.") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape, classes = _shapes([entry.shape for entry in inputs], [entry.shape for entry in outputs], str(path))
 
@@ -187,7 +187,7 @@ def _read_litert(path: Path) -> TrainedNetwork:
         interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:  # the interpreter raises ValueError and RuntimeError
-        raise InputError(f"{path} cannot be read as LiteRT ({_first_line(error)}). Export it anew.") from error
+        raise InputError(f"{path} cannot be read as LiteRT ({first_line(error)}). Export it anew.") from error
 
     sizes = [[entry["shape_signature"].tolist() for entry in entries] for entries in (inputs, outputs)]
     shape, classes = _shapes(*sizes, str(path))
@@ -201,7 +201,3 @@ def _read_litert(path: Path) -> TrainedNetwork:
         return interpreter.get_tensor(outputs[0]["index"])
 
     return TrainedNetwork(_naming(network, str(path)), None, shape, classes, str(path))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

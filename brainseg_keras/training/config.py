@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,18 +133,20 @@ class TrainingConfig:
             channels: Of the network's input.
 
         Raises:
-            InputError: There are fewer slices than stand in a batch, or a batch is larger than the machine's memory.
+            InputError: There are fewer slices than stand in a batch, or a batch is larger than the free memory.
         """
+        from brainseg_keras.data.memory import free_memory
+
         if self.batch_size > slices:
             raise InputError(
                 f"A batch holds at most all training slices, {slices}. Received: batch_size={self.batch_size}. Give a "
                 "smaller --batch-size, or more data."
             )
         needed = 4 * self.batch_size * self.size**2 * channels
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+        there = free_memory()
         if needed > there:
             raise InputError(
-                f"A batch takes {needed / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f}. Received: "
+                f"A batch takes {needed / 2**30:.0f} GiB, and {there / 2**30:.0f} are free. Received: "
                 f"batch_size={self.batch_size}, size={self.size}, {channels} channels (context={self.context}). Give a "
                 "smaller --batch-size, --size or --context."
             )

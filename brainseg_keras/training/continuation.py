@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.errors import InputError, first_line, reading
 from brainseg_keras.models import build_model
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.precision import dtype_policy
@@ -107,7 +107,7 @@ def read_last(run: RunFolder, info: dict[str, Any]) -> keras.Model | None:
     try:
         model = keras.saving.load_model(run.last)
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
-        _log.warning("%s cannot be read (%s).", run.last, (str(error).splitlines() or [type(error).__name__])[0][:200])
+        _log.warning("%s cannot be read (%s).", run.last, first_line(error))
         return None
     wanted = _build(run, info)
     kept = getattr(model, "optimizer", None)
