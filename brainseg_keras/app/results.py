@@ -13,6 +13,7 @@ from PIL import Image
 from brainseg_keras._version import __version__
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.view import FILL, OUTLINE, Wish, describe, picture, table
+from brainseg_keras.html import whole_page
 from brainseg_keras.reports.page import STYLE, figure, png
 
 NOT_CLINICAL = "For research. Not a medical device, not for clinical use."
@@ -68,11 +69,7 @@ def report_file(study: Study, wish: Wish) -> tuple[str, bytes]:
         "Diameter: longest line within one slice, edge to edge. Attention and uncertainty are in the page.</p>"
     )
     extra = "@media print { .pictures img { width: 13rem; } } table { margin-top: 1rem; }"
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{extra}</style></head>'
-        f"<body>{''.join(parts)}</body></html>"
-    )
+    page = whole_page(title, "".join(parts), STYLE + extra)
     return f"{_stem(study)}_report.html", page.encode()
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainseg_keras.data.brats import find_brats_root
 from brainseg_keras.data.lgg import find_lgg_root, read_lgg
-from brainseg_keras.errors import IncompleteError, InputError
+from brainseg_keras.errors import IncompleteError, InputError, first_line
 
 HANDLES = {"lgg": "mateuszbuda/lgg-mri-segmentation", "brats2020": "awsaf49/brats2020-training-data"}
 _TOKEN = (
@@ -63,8 +63,9 @@ def fetch(name: str, *, download: Callable[[str], str] | None = None) -> Fetched
     except InputError:
         raise
     except Exception as error:  # kagglehub raises those of requests, of its own and of zipfile
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{handle} could not be downloaded ({first}). Check the network. {_TOKEN}.") from error
+        raise InputError(
+            f"{handle} could not be downloaded ({first_line(error)}). Check the network. {_TOKEN}."
+        ) from error
     return _check_lgg(folder) if name == "lgg" else _check_brats(folder)
 
 
