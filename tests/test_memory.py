@@ -5,22 +5,24 @@ import pytest
 from brainseg_keras.data import memory
 from brainseg_keras.errors import InputError
 
+M = 10**6
+
 
 @pytest.mark.parametrize(
     ("shape", "itemsize", "fits"),
     [
-        ((250,), 4, True),  # 1,000 bytes of 4,000
-        ((251,), 4, False),
-        ((250,), 1, True),  # bytes become float32
-        ((251,), 1, False),
-        ((125,), 8, True),
-        ((126,), 8, False),
-        ((5, 5, 10), 4, True),
-        ((5, 5, 11), 4, False),
+        ((250 * M,), 4, True),  # 1,000 MB of 4,000
+        ((251 * M,), 4, False),
+        ((250 * M,), 1, True),  # bytes become float32
+        ((251 * M,), 1, False),
+        ((125 * M,), 8, True),
+        ((126 * M,), 8, False),
+        ((5000, 5000, 10), 4, True),
+        ((5000, 5000, 11), 4, False),
     ],
 )
 def test_a_quarter_of_the_free_memory_is_taken(shape, itemsize, fits, monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda: 4000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 4000 * M)
     if fits:
         memory.check_fits("a.nii", shape, itemsize=itemsize)
         return
@@ -29,10 +31,15 @@ def test_a_quarter_of_the_free_memory_is_taken(shape, itemsize, fits, monkeypatc
 
 
 def test_without_its_size_a_value_has_four_bytes(monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda: 4000)
-    memory.check_fits("a.nii", (250,))
+    monkeypatch.setattr(memory, "free_memory", lambda: 4000 * M)
+    memory.check_fits("a.nii", (250 * M,))
     with pytest.raises(InputError):
-        memory.check_fits("a.nii", (251,))
+        memory.check_fits("a.nii", (251 * M,))
+
+
+def test_the_system_is_not_asked_of_each_slice(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: pytest.fail("asked"))
+    memory.check_fits("a.tif", (512, 512, 4))
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, -1)])

@@ -11,6 +11,8 @@ from brainseg_keras.errors import InputError
 
 #: A file takes at most this share of the free memory when decoded: copies are made of it on the way to a mask.
 SHARE = 1 / 4
+#: Bytes up to which nobody is asked.
+_SLICE = 4 * 2**20
 #: What is taken for free where the system does not say.
 _UNKNOWN = 8 * 2**30
 
@@ -34,8 +36,9 @@ def check_fits(path: str | Path, shape: Sequence[int], *, itemsize: int = 4) -> 
     sides = [int(side) for side in shape]
     if any(side < 1 for side in sides):
         raise InputError(f"{path} says that its shape is {tuple(sides)}. Its header is damaged: copy it again.")
-    needed, free = math.prod(sides) * max(itemsize, 4), free_memory()
-    if needed > SHARE * free:
+    needed = math.prod(sides) * max(itemsize, 4)
+    # A slice always fits: the system is asked of volumes only, since thousands of slices are read in turn.
+    if needed > _SLICE and needed > SHARE * (free := free_memory()):
         raise InputError(
             f"{path} says that its shape is {tuple(sides)}, which is {_gigabytes(needed)} when decoded. At most a "
             f"quarter of the free memory is taken, here {_gigabytes(SHARE * free)}. If its header is right, crop it or "
