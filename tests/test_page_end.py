@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def many_slices(tmp_path_factory):
     """A zip of a patient on whom a network works for minutes."""
-    root = write_phantom(tmp_path_factory.mktemp("phantom"), patients=1, slices=1, size=96, seed=5)
-    (file,) = (path for path in root.rglob("*_1.tif") if "mask" not in path.name)
+    root = write_phantom(tmp_path_factory.mktemp("phantom"), patients=1, slices=6, size=96, seed=5)
+    file = next(path for path in sorted(root.rglob("*.tif")) if "mask" not in path.name)
     target = root / "many.zip"
     with zipfile.ZipFile(target, "w") as archive:
         for number in range(1000):

@@ -101,7 +101,7 @@ def built(tmp_path_factory):
         return Path(os.environ["BRAINSEG_DIST"])
     copy = tmp_path_factory.mktemp("source")
     shutil.copytree(PACKAGE, copy / "brainseg_keras", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, copy)
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
     done = subprocess.run(build, capture_output=True, text=True, timeout=300, check=False)
