@@ -63,12 +63,12 @@ def predict(model: keras.Model, slices: Slices) -> np.ndarray:
 def scores(model: keras.Model, validation: Slices, untouched: Slices) -> dict[str, float]:
     """Score by slice on validation slices, and per patient on patients that nobody has seen."""
     answer = predict(model, validation)
-    pairs = list(zip(validation.masks > 0, answer, strict=True))
+    pairs = list(zip(validation.masks[..., 0] > 127, answer, strict=True))
     by_slice = np.array([dice(confusion(truth, mask)) for truth, mask in pairs])
     with_tumour = np.array([truth.any() for truth, _ in pairs])
     answer = predict(model, untouched)
     per_patient = [
-        dice(confusion(untouched.masks[untouched.patients == name] > 0, answer[untouched.patients == name]))
+        dice(confusion(untouched.masks[untouched.patients == name][..., 0] > 127, answer[untouched.patients == name]))
         for name in np.unique(untouched.patients)
     ]
     return {

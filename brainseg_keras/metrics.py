@@ -2,7 +2,8 @@
 
 `y_pred` holds probabilities (batch, [depth,] height, width, channels). With one channel a pixel is tumour where
 `y_pred > threshold`; with several the largest channel wins, or, where they do not exclude each other (nested regions,
-`exclusive=False`), each is thresholded on its own. `y_true` has the same shape, or a last axis of 1 or none.
+`exclusive=False`), each is thresholded on its own. `y_true` has the same shape, or a last axis of 1 or none. Where it
+is the share of a pixel that is tumour, the pixel counts as tumour above one half, or as the class of the largest share.
 
 The empty rule, as in `evaluation.scores`: 0/0 is 1 if nothing is wrong (no false positive, no false negative), else 0.
 So a perfect silence scores 1, and finding nothing where there is something has precision 0.

@@ -16,11 +16,11 @@ GEOMETRY = {"intensity": 0.0, "noise": 0.0}
 def blob(row=28, column=40, radius=6, size=64):
     y, x = np.mgrid[:size, :size]
     mask = ((y - row) ** 2 + (x - column) ** 2 <= radius**2).astype("uint8")
-    return np.repeat(mask[None, ..., None], 3, axis=-1).astype("float32"), mask[None]
+    return np.repeat(mask[None, ..., None], 3, axis=-1).astype("float32"), np.uint8(255) * mask[None, ..., None]
 
 
 def centre(mask):
-    return np.argwhere(mask[0]).mean(axis=0)
+    return np.argwhere(mask[0, ..., 0] > 127).mean(axis=0)
 
 
 def test_all_off_is_the_identity():
@@ -36,9 +36,8 @@ def test_image_and_mask_move_together(seed):
     images, masks = blob(radius=9)
     moved, moved_masks = Augmentation(**GEOMETRY)(images, masks, np.random.default_rng(seed))
     bright = moved[0, ..., 1] > 0.5
-    overlap = (bright & (moved_masks[0] > 0)).sum() / (bright | (moved_masks[0] > 0)).sum()
+    overlap = (bright & (moved_masks[0, ..., 0] > 127)).sum() / (bright | (moved_masks[0, ..., 0] > 127)).sum()
     assert overlap > 0.88
-    assert set(np.unique(moved_masks)) <= {0, 1}
     assert moved_masks.dtype == np.uint8
     assert moved.dtype == np.float32
 
@@ -46,7 +45,7 @@ def test_image_and_mask_move_together(seed):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_flip_is_numpys(channels):
     rng = np.random.default_rng(0)
-    images, masks = rng.random((3, 16, 20, channels), "float32"), rng.integers(0, 2, (3, 16, 20), "uint8")
+    images, masks = rng.random((3, 16, 20, channels), "float32"), rng.integers(0, 2, (3, 16, 20, 1), "uint8")
     flipped = Augmentation(rotate=0, flip=1, zoom=0, shift=0, **GEOMETRY)(images, masks, rng)
     np.testing.assert_allclose(flipped[0], images[:, :, ::-1], atol=1e-6)
     np.testing.assert_array_equal(flipped[1], masks[:, :, ::-1])
@@ -80,7 +79,7 @@ def test_where_a_point_goes(setting, expected):
     images, masks = blob(row=42, column=22, radius=0)
     still = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0}
     moved, moved_masks = Augmentation(**(still | setting), **GEOMETRY)(images, masks, Fixed())
-    spot = np.argwhere(moved_masks[0]).mean(axis=0)
+    spot = centre(moved_masks)
     np.testing.assert_allclose(spot, expected, atol=0.6)
     weights = moved[0, ..., 0]
     bright = [(weights * axis).sum() / weights.sum() for axis in np.mgrid[:64, :64]]
@@ -88,11 +87,11 @@ def test_where_a_point_goes(setting, expected):
 
 
 def test_a_shift_is_a_share_of_its_own_side():
-    masks = np.zeros((1, 32, 64), "uint8")
-    masks[0, 10, 20] = 1
+    masks = np.zeros((1, 32, 64, 1), "uint8")
+    masks[0, 10, 20] = 255
     shift = Augmentation(rotate=0, flip=0, zoom=0, shift=0.25, **GEOMETRY)
-    _, moved = shift(masks[..., None].astype("float32"), masks, Fixed())
-    assert np.argwhere(moved[0]).tolist() == [[10 + 8, 20 + 16]]
+    _, moved = shift(masks.astype("float32"), masks, Fixed())
+    assert np.argwhere(moved[0, ..., 0]).tolist() == [[10 + 8, 20 + 16]]
 
 
 def test_rotation_stays_within_its_angle_and_uses_it():
@@ -135,7 +134,7 @@ def test_what_comes_into_view_is_background():
         moved, moved_masks = Augmentation(rotate=40, flip=0, zoom=0.3, shift=0.3, **GEOMETRY)(images, masks, rng)
         assert moved_masks.sum() <= 1.8 * masks.sum()
     constant = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5, **GEOMETRY)
-    moved, _ = constant(np.ones((1, 32, 32, 1), "float32"), np.ones((1, 32, 32), "uint8"), np.random.default_rng(1))
+    moved, _ = constant(np.ones((1, 32, 32, 1), "float32"), np.zeros((1, 32, 32, 1), "uint8"), np.random.default_rng(1))
     assert moved.min() == 0
 
 
@@ -147,10 +146,10 @@ def test_what_comes_into_view_is_each_channels_own_background(dtype, channels):
     images = np.tile(background, (2, 16, 16, 1)).astype(dtype)
     ranges = np.tile(np.stack([background, background + 50], axis=-1).astype("float32"), (2, 1, 1))
     moving = Augmentation(rotate=30, zoom=0.5, shift=0.5, noise=0)
-    masks = np.ones((2, 16, 16), "uint8")
+    masks = np.full((2, 16, 16, 1), 255, "uint8")
     moved, moved_masks = moving.normalised(images, masks, ranges, np.random.default_rng(2))
     assert (moved == 0).all()
-    assert 0 < moved_masks.mean() < 1 and moved_masks.max() == 1
+    assert 0 < moved_masks.mean() < 255 and moved_masks.max() == 255
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
@@ -160,20 +159,20 @@ def test_the_border_is_half_background_when_all_moves_by_half_a_pixel(dtype, cha
     images = np.full((1, 16, 16, channels), 80, dtype)
     ranges = np.tile(np.array([60.0, 80.0], "float32"), (1, channels, 1))
     half = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5 / 16, **GEOMETRY)
-    moved, _ = half.normalised(images, np.ones((1, 16, 16), "uint8"), ranges, Fixed())
+    moved, _ = half.normalised(images, np.full((1, 16, 16, 1), 255, "uint8"), ranges, Fixed())
     np.testing.assert_allclose(moved[0, 1:, 0], 0.5, atol=1e-6)
     np.testing.assert_allclose(moved[0, 1:, 1:], 1, atol=1e-6)
 
 
 def test_a_flipped_slice_turns_as_far_as_any():
     """Flip and rotation together are a mirror image and no shear: distances stay as they were."""
-    masks = np.zeros((200, 64, 64), "uint8")
+    masks = np.zeros((200, 64, 64, 3), "uint8")
     corners = np.array([[20, 20], [20, 44], [40, 20]])
-    for label, (row, column) in enumerate(corners, start=1):
-        masks[:, row - 1 : row + 2, column - 1 : column + 2] = label
+    for layer, (row, column) in enumerate(corners):
+        masks[:, row - 1 : row + 2, column - 1 : column + 2, layer] = 255
     turned = Augmentation(rotate=45, flip=0.5, zoom=0, shift=0, **GEOMETRY)
-    _, moved = turned(masks[..., np.newaxis].astype("float32"), masks, np.random.default_rng(0))
-    places = np.array([[np.argwhere(mask == label).mean(axis=0) for label in (1, 2, 3)] for mask in moved])
+    _, moved = turned(masks.astype("float32"), masks, np.random.default_rng(0))
+    places = np.array([[np.argwhere(mask[..., layer] > 100).mean(axis=0) for layer in range(3)] for mask in moved])
     sides = np.linalg.norm(places[:, [1, 2, 2]] - places[:, [0, 0, 1]], axis=-1)
     np.testing.assert_allclose(sides, np.tile([24, 20, np.hypot(24, 20)], (200, 1)), atol=1.5)
     across, down = places[:, 1] - places[:, 0], places[:, 2] - places[:, 0]
@@ -197,7 +196,7 @@ def test_same_generator_same_result_and_each_slice_its_own():
 def test_contrast_keeps_the_background_and_bounds_the_rest():
     images = np.zeros((40, 8, 8, 2), "float32")
     images[:, :4] = 1
-    masks = np.zeros((40, 8, 8), "uint8")
+    masks = np.zeros((40, 8, 8, 1), "uint8")
     settings_ = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "noise": 0}
     changed, _ = Augmentation(intensity=0.2, **settings_)(images, masks, np.random.default_rng(0))
     assert (changed[:, 4:] == 0).all()
@@ -212,7 +211,7 @@ def test_gamma_bends_what_lies_between_background_and_tissue():
     images[:, :4], images[:, 4] = 1, 0.5
     settings_ = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "noise": 0}
     changed, _ = Augmentation(intensity=0.2, **settings_)(
-        images, np.zeros((30, 8, 8), "uint8"), np.random.default_rng(0)
+        images, np.zeros((30, 8, 8, 1), "uint8"), np.random.default_rng(0)
     )
     gamma = np.log(changed[:, 4, 0, 0] / changed[:, 0, 0, 0]) / np.log(0.5)
     assert 1 / 1.2 - 1e-4 <= gamma.min() < 0.9
@@ -230,7 +229,7 @@ def test_half_of_the_slices_are_flipped():
 
 def test_noise_is_of_every_channel_and_of_the_asked_spread():
     settings_ = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "intensity": 0}
-    images, masks = np.ones((60, 32, 32, 3), "float32"), np.zeros((60, 32, 32), "uint8")
+    images, masks = np.ones((60, 32, 32, 3), "float32"), np.zeros((60, 32, 32, 1), "uint8")
     noisy, _ = Augmentation(noise=0.1, **settings_)(images, masks, np.random.default_rng(0))
     spreads = (noisy - 1).std(axis=(1, 2))
     assert spreads.max() < 0.11
@@ -250,7 +249,7 @@ def test_inputs_are_not_written_to():
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_any_number_of_channels_up_to_four(channels):
     images = np.ones((2, 16, 16, channels), "float32")
-    moved, _ = Augmentation()(images, np.ones((2, 16, 16), "uint8"), np.random.default_rng(0))
+    moved, _ = Augmentation()(images, np.full((2, 16, 16, 1), 255, "uint8"), np.random.default_rng(0))
     assert moved.shape == images.shape
 
 
@@ -260,7 +259,7 @@ def test_bytes_moved_and_then_looked_up_are_normalised_pixels_moved(channels):
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 256, (6, 8, 10, channels), "uint8")
     images = np.stack([cv2.resize(image, (40, 32)).reshape(32, 40, channels) for image in coarse])
-    masks = rng.integers(0, 2, (6, 32, 40), "uint8")
+    masks = rng.integers(0, 256, (6, 32, 40, 2), "uint8")
     intensity = np.stack([rng.integers(0, 9, (6, channels)), rng.integers(60, 120, (6, channels))], -1).astype(
         "float32"
     )
@@ -286,7 +285,7 @@ def test_flair_stands_in_for_others_with_its_own_range(dtype, context):
     images = np.concatenate([own] * (2 * context + 1), axis=-1)
     ranges = np.tile(np.array([[0.0, 100.0], [10.0, 50.0], [0.0, 80.0]]), (200, 2 * context + 1, 1))
     still = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0, stand_in=0.6, stand_in_channel=1)
-    masks = np.zeros((200, 12, 12), np.uint8)
+    masks = np.zeros((200, 12, 12, 1), np.uint8)
     changed, _ = still.normalised(images, masks, ranges, np.random.default_rng(1), context)
     plain = normalise(images, ranges)
     replaced = np.array([[np.array_equal(c[..., k], c[..., 1]) for k in (0, 2)] for c in changed])
@@ -301,7 +300,7 @@ def test_flair_stands_in_for_others_with_its_own_range(dtype, context):
 
 def test_nothing_stands_in_unless_asked():
     images = np.random.default_rng(0).random((8, 12, 12, 3))
-    masks = np.zeros((8, 12, 12), np.uint8)
+    masks = np.zeros((8, 12, 12, 1), np.uint8)
     first, _ = Augmentation()(images, masks, np.random.default_rng(3))
     second, _ = Augmentation(stand_in=0.0, stand_in_channel=2)(images, masks, np.random.default_rng(3))
     np.testing.assert_array_equal(first, second)

@@ -16,6 +16,7 @@ from brainseg_keras.data.batches import OrderedBatches, SliceBatches, Slices, lo
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
 from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
 from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.targets import TUMOUR
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
 
@@ -23,8 +24,8 @@ from brainseg_keras.errors import InputError
 def slices(with_tumour, without, size=8):
     count = with_tumour + without
     images = np.arange(count * size * size, dtype="float32").reshape(count, size, size, 1)
-    masks = np.zeros((count, size, size), "uint8")
-    masks[:with_tumour, 2:4, 2:5] = 1
+    masks = np.zeros((count, size, size, 1), "uint8")
+    masks[:with_tumour, 2:4, 2:5] = 255
     intensity = np.tile(np.array([[0.0, 50.0]]), (count, 1, 1))
     return Slices(images, masks, intensity, intensity / 2, np.array([f"P{n}" for n in range(count)]))
 
@@ -33,15 +34,26 @@ def slices(with_tumour, without, size=8):
 @given(with_tumour=st.integers(1, 12), without=st.integers(1, 12), batch_size=st.integers(1, 9), share=st.floats(0, 1))
 def test_share_of_tumour_is_exact_and_no_slice_repeats_within_a_pass(with_tumour, without, batch_size, share):
     batches = SliceBatches(slices(with_tumour, without), batch_size=batch_size, tumour_share=share)
-    quota = round(share * batch_size)
     drawn = np.array([batches.indices(step) for step in range(60)])
     assert drawn.shape == (60, batch_size)
-    assert ((drawn < with_tumour).sum(axis=1) == quota).all()
-    for members, count in ((range(with_tumour), quota), (range(with_tumour, with_tumour + without), None)):
+    counts = np.cumsum((drawn < with_tumour).sum(axis=1))
+    assert (np.abs(counts - share * batch_size * np.arange(1, 61)) < 0.501).all(), "never half a slice from the share"
+    for members in (range(with_tumour), range(with_tumour, with_tumour + without)):
         kind = [n for n in drawn.ravel() if n in members]
         for start in range(0, len(kind) - len(members) + 1, len(members)):
             assert sorted(kind[start : start + len(members)]) == list(members)
-        assert count is None or len(kind) == 60 * count
+
+
+@pytest.mark.parametrize(("batch_size", "share"), [(1, 0.5), (2, 0.25), (4, 0.1), (4, 0.9), (3, 1 / 3), (1, 0.01)])
+def test_a_small_batch_sees_both_kinds(batch_size, share):
+    """Rounded batch by batch, the first of these never saw a tumour and the fourth saw nothing else."""
+    batches = SliceBatches(slices(3, 3), batch_size=batch_size, tumour_share=share)
+    steps = round(200 / batch_size)
+    shown = np.concatenate([batches[step][1].any(axis=(1, 2, 3)) for step in range(steps)])
+    assert abs(shown.mean() - share) < 0.5 / len(shown) + 1e-9
+    # Far along too, and whatever was asked for before.
+    late = np.concatenate([batches.indices(step) < 3 for step in range(10**9, 10**9 + steps)])
+    assert abs(late.mean() - share) < 1 / len(late) + 1e-9
 
 
 @pytest.mark.parametrize(("with_tumour", "without"), [(5, 0), (0, 5)])
@@ -88,8 +100,8 @@ from brainseg_keras.data.augmentation import Augmentation
 from brainseg_keras.data.batches import SliceBatches, Slices
 
 images = np.arange(15 * 256, dtype="float32").reshape(15, 16, 16, 1) % 251
-masks = np.zeros((15, 16, 16), "uint8")
-masks[:6, 4:9, 3:9] = 1
+masks = np.zeros((15, 16, 16, 1), "uint8")
+masks[:6, 4:9, 3:9] = 255
 ranges = np.tile([[0.0, 99.0]], (15, 1, 1))
 batches = SliceBatches(Slices(images, masks, ranges, ranges, None), batch_size=4, augmentation=Augmentation())
 digest = hashlib.sha256(b"".join(array.tobytes() for array in batches[41])).hexdigest()
@@ -139,7 +151,7 @@ def test_loaded_slices_are_those_of_the_files(phantom):
     for volume in iterate_volumes(source, "train"):
         here = slice(place, place + len(volume.slices))
         np.testing.assert_array_equal(loaded.images[here], volume.images)
-        np.testing.assert_array_equal(loaded.masks[here], volume.masks)
+        np.testing.assert_array_equal(loaded.masks[here][..., 0], 255 * (volume.masks > 0))
         assert (loaded.patients[here] == volume.patient).all()
         np.testing.assert_array_equal(loaded.intensity[here], np.repeat(volume.intensity[None], 8, axis=0))
         own = [intensity_range(image[None]) for image in volume.images]
@@ -154,7 +166,7 @@ def test_batches_are_normalised_by_their_volume():
     images, masks = batches[0]
     chosen = batches.indices(0)
     np.testing.assert_allclose(images, np.clip(data.images[chosen] / 50, 0, 4), rtol=1e-6)
-    np.testing.assert_array_equal(masks[..., 0], data.masks[chosen])
+    np.testing.assert_array_equal(masks, data.masks[chosen] / 255)
     assert masks.dtype == images.dtype == np.float32
 
 
@@ -173,7 +185,7 @@ def test_ordered_batches_hold_every_slice_once():
     batches = OrderedBatches(data, batch_size=3)
     images = np.concatenate([images for images, _ in batches])
     np.testing.assert_allclose(images, normalise(data.images, data.intensity))
-    np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches])[..., 0], data.masks)
+    np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches]), data.masks / 255)
     assert [len(images) for images, _ in batches] == [3, 3, 1]
     assert len(batches) == 3
 
@@ -228,10 +240,10 @@ def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
     assert np.mean(shares) > 0.35
     held = make_dataset(phantom, split="val", **options, seed=1)
     source = open_source(phantom, seed=1)
-    expected = [Preprocessing(32).masks(volume.masks) for volume in iterate_volumes(source, "val")]
-    found = np.concatenate([masks.numpy()[..., 0] for _, masks in held])
-    np.testing.assert_array_equal(found, np.concatenate(expected))
-    twice = np.concatenate([masks.numpy()[..., 0] for _, masks in held])
+    expected = [Preprocessing(32).masks(TUMOUR.layers(volume.masks)) for volume in iterate_volumes(source, "val")]
+    found = np.concatenate([255 * masks.numpy() for _, masks in held])
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-6)
+    twice = np.concatenate([255 * masks.numpy() for _, masks in held])
     np.testing.assert_array_equal(found, twice)
 
 

@@ -261,6 +261,52 @@ def test_perfect_answer(name, options):
     assert np.isfinite(gradient).all()
 
 
+# ---- truth between 0 and 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # Shares 0.25 and 1, answered by 0.5 and 0.75: hits 0.25 + 0.75, invented 0.25, missed 0.25.
+        ("dice", {"smooth": 2.0}, 0.25 / (1 + 0.25 + 1)),
+        ("jaccard", {"smooth": 1.0}, 0.5 / (1 + 0.5 + 1)),
+        ("tversky", {"alpha": 0.4, "beta": 0.8, "smooth": 0.5}, 0.3 / (1 + 0.3 + 0.5)),
+        # Cross-entropies 0.25 ln 2 + 0.75 ln 2 and ln(4/3), each with the square of the error 0.25; the rest is right.
+        ("binary_focal", {"gamma": 2.0}, (np.log(2) + np.log(4 / 3)) / 16 / 4),
+    ],
+)
+def test_soft_truth_by_hand(name, options, expected):
+    y, p = image([0.25, 1], [0, 0]), image([0.5, 0.75], [0, 0])
+    assert float(get_loss(name, **options)(y, p)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@FEW
+@given(seed=st.integers(0, 10_000), size=st.floats(0.01, 0.5))
+def test_nothing_costs_less_than_the_soft_truth_itself(name, seed, size):
+    """With the usual products an answer of 0 or 1 would cost less, and every border would come out hard."""
+    rng = np.random.default_rng(seed)
+    y = rng.uniform(0, 1, (2, 4, 4, 1)).astype("float32")
+    other = np.clip(y + size * rng.choice([-1, 0, 1], y.shape), 0, 1).astype("float32")
+    loss = get_loss(name)
+    least = float(loss(y, y))
+    assert least <= float(loss(y, other)) + 1e-6
+    assert least <= float(loss(y, np.round(y))) + 1e-6
+    if name == "bce_dice":
+        inside = np.clip(y.astype("float64"), 1e-7, 1 - 1e-7)
+        assert least == pytest.approx(-(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)).mean(), rel=1e-4)
+    else:
+        assert least == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_gradient_at_the_soft_truth_is_finite(name, gamma):
+    y = np.random.default_rng(0).random((1, 4, 4, 1)).astype("float32")
+    options = {"gamma": gamma} if "gamma" in get_loss(name).get_config() else {}
+    assert np.isfinite(value_and_gradient(get_loss(name, **options), y, y)[1]).all()
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_focal_gradient_at_exact_answers(gamma):
     y = image([1, 1], [0, 0])

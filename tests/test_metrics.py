@@ -35,6 +35,20 @@ def test_worked_numbers(name, expected):
     assert score(METRICS[name](), (y, p)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("share", "counted"), [(0.0, 0), (0.5, 0), (0.51, 1), (1.0, 1)])
+def test_a_pixel_of_soft_truth_is_tumour_above_a_half(share, counted):
+    metric = METRICS["recall"]()
+    metric.update_state(np.full((1, 2, 2, 1), share), np.ones((1, 2, 2, 1)))
+    tp, fp, *_ = metric.low.numpy()[:, 0]
+    assert (tp, fp) == (4 * counted, 4 * (1 - counted))
+
+
+def test_a_pixel_of_soft_classes_is_that_of_the_largest_share():
+    truth = np.array([[[[0.4, 0.35, 0.25], [0.3, 0.3, 0.4]]]])
+    answer = np.array([[[[1, 0, 0], [0, 0, 1]]]])
+    assert score(METRICS["pixel_accuracy"](num_classes=3), (truth, answer)) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), threshold=st.sampled_from([0.1, 0.5, 0.9, 1.0]), tumour=st.booleans())

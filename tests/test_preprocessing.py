@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
+from brainseg_keras.data.targets import Target
 from brainseg_keras.errors import InputError
 
 
@@ -116,8 +117,8 @@ def test_padding_is_the_darkest_value_on_both_sides_and_never_tumour():
     assert (padded[0, :5] == -3).all()
     assert (padded[0, 15:] == -3).all()
     np.testing.assert_array_equal(padded[0, 5:15], images[0])
-    masks = Preprocessing(20).masks(np.ones((1, 20, 9), "uint8"))
-    assert masks[0].sum(axis=0).tolist() == [0] * 5 + [20] * 9 + [0] * 6
+    masks = Preprocessing(20).masks(np.ones((1, 20, 9, 1), "uint8"))
+    assert masks[0, ..., 0].sum(axis=0).tolist() == [0] * 5 + [20] * 9 + [0] * 6
 
 
 @pytest.mark.parametrize("size", [32, 64, 96, 128])
@@ -129,7 +130,7 @@ def test_a_smooth_map_comes_back_where_it_was(shape, size):
     step = Preprocessing(size)
     back = step.restore(step.images(smooth[..., None])[..., 0], shape)
     assert back.shape == smooth.shape
-    np.testing.assert_allclose(back[:, 3:-3, 3:-3], smooth[:, 3:-3, 3:-3], atol=0.004)
+    np.testing.assert_allclose(back[:, 3:-3, 3:-3], smooth[:, 3:-3, 3:-3], atol=0.006)
 
 
 @pytest.mark.parametrize("size", [16, 40, 64])
@@ -152,9 +153,9 @@ def test_any_size_comes_back_to_itself(height, width, size, channels):
     small = step.images(images)
     assert small.shape == (2, size, size, channels)
     assert small.dtype == np.uint8
-    masks = (images[..., 0] > 128).astype(np.uint8)
-    assert set(np.unique(step.masks(masks))) <= {0, 1}
-    assert step.masks(masks).shape == (2, size, size)
+    masks = np.uint8(255) * (images > 128)
+    assert step.masks(masks).dtype == np.uint8
+    assert step.masks(masks).shape == (2, size, size, channels)
     assert (
         step.restore(np.ones((2, size, size), "float32"), (height, width)).tolist()
         == np.ones((2, height, width)).tolist()
@@ -166,7 +167,7 @@ def test_a_disc_lands_where_it_was(shape):
     y, x = np.mgrid[: shape[0], : shape[1]]
     disc = ((y - shape[0] / 2 + 0.5) ** 2 + (x - 0.4 * shape[1]) ** 2 < 90).astype("uint8")[None]
     step = Preprocessing(128)
-    back = step.restore(step.masks(disc).astype("float32"), shape) > 0.5
+    back = step.restore(step.masks(255 * disc[..., None])[..., 0] / 255, shape) > 0.5
     assert (back & (disc > 0)).sum() / (back | (disc > 0)).sum() > 0.97
 
 
@@ -183,18 +184,73 @@ def test_shrinking_is_by_area():
     np.testing.assert_allclose(Preprocessing(3).images(images)[0, ..., 0], blocks, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("side", "size"), [(30, 20), (20, 32), (40, 16)])
-def test_masks_take_the_nearest_pixel(side, size):
-    masks = np.random.default_rng(0).integers(0, 2, (2, side, side), dtype=np.uint8)
-    nearest = np.floor((np.arange(size) + 0.5) * side / size).astype(int)
-    np.testing.assert_array_equal(Preprocessing(size).masks(masks), masks[:, nearest][:, :, nearest])
+def test_a_mask_keeps_the_share_of_each_pixel_that_is_tumour():
+    mask = np.zeros((1, 4, 4, 1), np.uint8)
+    mask[0, 0, 0], mask[0, 0, 1], mask[0, 2:, 2:] = 255, 255, 255
+    np.testing.assert_array_equal(Preprocessing(2).masks(mask)[0, ..., 0], [[128, 0], [0, 255]])
 
 
+def disc(shape, centre, radius):
+    """A disc with soft edges: the share of each pixel inside, from 8 x 8 points a pixel."""
+    places = [(np.arange(8 * side) + 0.5) / 8 - 0.5 for side in shape]
+    inside = (places[0][:, None] - centre[0]) ** 2 + (places[1] - centre[1]) ** 2 < radius**2
+    return inside.reshape(shape[0], 8, shape[1], 8).mean(axis=(1, 3))
+
+
+def centre_of(picture):
+    """The centroid in pixels from the picture's upper left corner, so that it scales with the picture."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
+    return np.array([(picture * y).sum(), (picture * x).sum()]) / picture.sum()
+
+
+@pytest.mark.parametrize("stored", [(128, 128), (127, 127), (96, 128), (130, 101)])
+@pytest.mark.parametrize("size", [32, 33, 43, 63, 64, 65, 96, 127, 128, 129, 191, 192, 255, 256, 384, 511, 512])
+def test_images_masks_and_maps_stay_on_each_other(stored, size):
+    """From a quarter to four times: the centre of a disc stays where it was, to 0.02 of a stored pixel, both ways."""
+    step, side = Preprocessing(size), max(stored)
+    where = (0.55 * stored[0], 0.45 * stored[1])
+    picture = np.round(255 * disc(stored, where, 0.21 * side)).astype(np.uint8)[None, ..., None]
+    labels = (picture[..., 0] > 127).astype(np.uint8)
+    # In the network's square, in stored pixels: the padding is half of what is missing, whole pixels.
+    padding = np.array([(side - stored[0]) // 2, (side - stored[1]) // 2])
+    for name, was, found in (
+        ("image", picture, step.images(picture)),
+        ("float image", picture, step.images(picture.astype("float32"))),
+        ("mask", labels[..., None], step.masks(Target("tumour").layers(labels))),
+        ("mask of class 2", labels[..., None], step.masks(Target("classes").layers(2 * labels))[..., 1:2]),
+    ):
+        there = centre_of(found[0, ..., 0]) * side / size
+        assert np.abs(there - centre_of(was[0, ..., 0]) - padding).max() < 0.02, name
+        maps = step.restore(found[..., 0].astype("float32"), stored)
+        assert maps.shape == (1, *stored), name
+        assert np.abs(centre_of(maps[0]) - centre_of(was[0, ..., 0])).max() < 0.02, name
+
+
+@pytest.mark.parametrize(("size", "least"), [(128, 0.985), (160, 0.99), (256, 1.0), (300, 0.999)])
+def test_a_mask_survives_the_way_to_the_network_and_back(size, least):
+    """What a perfect network could reach; masks at the nearest label, half a pixel off, had 0.96 at 128."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((6, 256, 256), np.uint8)
+    for picture in labels:
+        for _ in range(3):
+            radius = rng.uniform(8, 40)
+            picture |= disc((256, 256), rng.uniform(60, 200, 2), radius) > 0.5
+    step, target = Preprocessing(size), Target("tumour")
+    back = target.decode(step.restore(target.encode(step.masks(target.layers(labels)))[..., 0], (256, 256)))
+    assert 2 * (back & labels).sum() / (back.sum() + labels.sum()) >= least
+
+
+@pytest.mark.parametrize("name", ["classes", "regions"])
 @pytest.mark.parametrize("size", [8, 12, 20])
-def test_no_label_comes_up_between_two(size):
-    """Between edema (2) and background a mixture would be necrosis (1)."""
-    masks = np.kron([[0, 2, 0], [2, 0, 4]], np.ones((5, 4), int)).astype(np.uint8)[None]
-    assert set(np.unique(Preprocessing(size).masks(masks))) == {0, 2, 4}
+def test_no_label_comes_up_between_two(name, size):
+    """Between edema (2) and background a mixture of numbers would be necrosis (1)."""
+    labels = np.kron([[0, 2, 0], [2, 0, 3]], np.ones((5, 4), int)).astype(np.uint8)[None]
+    step, target = Preprocessing(size), Target(name)
+    truth = target.encode(step.masks(target.layers(labels)))
+    assert set(np.unique(target.decode(truth))) <= {0, 2, 3}
+    if name == "classes":
+        np.testing.assert_allclose(truth.sum(axis=-1), 1, atol=0.01)
+        assert not truth[..., 1].any()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -15,6 +15,11 @@ from brainseg_keras.errors import InputError
 from brainseg_keras.losses import LOSSES, get_loss
 from brainseg_keras.metrics import METRICS
 
+
+def encoded(target, labels):
+    return target.encode(target.layers(labels))
+
+
 LABELS = arrays(np.uint8, (2, 4, 5), elements=st.integers(0, 3))
 
 
@@ -22,7 +27,7 @@ LABELS = arrays(np.uint8, (2, 4, 5), elements=st.integers(0, 3))
 @given(LABELS, st.sampled_from(TARGETS))
 def test_what_is_encoded_is_decoded(labels, name):
     target = Target(name)
-    truth = target.encode(labels)
+    truth = target.encode(target.layers(labels))
     assert truth.shape == (*labels.shape, len(target.channels)) and truth.dtype == np.float32
     answer = target.decode(truth[..., 0] if name == "tumour" else truth)
     np.testing.assert_array_equal(answer, labels > 0 if name == "tumour" else labels)
@@ -78,7 +83,7 @@ def test_binary_data_cannot_teach_classes():
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics_of_overlapping_regions_count_each_by_itself(name):
     rng = np.random.default_rng(0)
-    truth = Target("regions").encode(rng.integers(0, 4, (3, 8, 8), np.uint8))
+    truth = encoded(Target("regions"), rng.integers(0, 4, (3, 8, 8), np.uint8))
     answer = rng.random(truth.shape).astype("float32")
     together = METRICS[name](num_classes=3, exclusive=False)
     together.update_state(truth, answer)
@@ -103,7 +108,7 @@ def test_label_numbers_cannot_say_what_overlaps():
 @pytest.mark.parametrize("name", ["classes", "regions"])
 def test_every_loss_falls_from_noise_to_the_truth(loss, name):
     target = Target(name)
-    truth = target.encode(np.random.default_rng(1).integers(0, 4, (2, 16, 16), np.uint8))
+    truth = encoded(target, np.random.default_rng(1).integers(0, 4, (2, 16, 16), np.uint8))
     noise = np.full(truth.shape, 1 / truth.shape[-1] if target.exclusive else 0.5, "float32")
     function = get_loss(loss, include_background=not target.exclusive)
     values = [float(function(truth, (1 - share) * noise + share * truth)) for share in (0, 0.3, 0.6, 0.9)]

@@ -44,9 +44,9 @@ class Augmentation:
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> images, masks = np.ones((2, 16, 16, 3), "float32"), np.ones((2, 16, 16), "uint8")
+        >>> images, masks = np.ones((2, 16, 16, 3), "float32"), np.full((2, 16, 16, 1), 255, "uint8")
         >>> [array.shape for array in Augmentation()(images, masks, rng)]
-        [(2, 16, 16, 3), (2, 16, 16)]
+        [(2, 16, 16, 3), (2, 16, 16, 1)]
     """
 
     rotate: float = 15.0
@@ -70,7 +70,7 @@ class Augmentation:
 
         Args:
             images: Array of shape `(batch, height, width, channels)`, float32, background 0.
-            masks: Array of shape `(batch, height, width)`, uint8.
+            masks: Array of shape `(batch, height, width, layers)`, uint8, from 0 to 255, as `Target.layers` gives it.
             rng: Where the random numbers come from.
             context: Neighbours on each side that stand behind each other as channels; they get one contrast.
 
@@ -80,11 +80,11 @@ class Augmentation:
         sources = self._sources(rng, len(images), images.shape[-1], context)
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
-        matrices = self._matrices(rng, *masks.shape)
+        matrices = self._matrices(rng, *masks.shape[:3])
         moved = _move(images, matrices, np.zeros((len(images), images.shape[-1])))
         self._contrast(moved, rng, context)
         self._grain(moved, rng)
-        return moved, _move_masks(masks, matrices)
+        return moved, _move(masks, matrices, np.zeros((len(masks), masks.shape[-1])))
 
     def normalised(
         self,
@@ -101,7 +101,7 @@ class Augmentation:
 
         Args:
             images: Array of shape `(batch, height, width, channels)`, as stored.
-            masks: Array of shape `(batch, height, width)`, uint8.
+            masks: Array of shape `(batch, height, width, layers)`, uint8, from 0 to 255, as `Target.layers` gives it.
             intensity: Background and tissue levels `(batch, channels, 2)`.
             rng: Where the random numbers come from.
             context: Neighbours on each side that stand behind each other as channels; they get one contrast.
@@ -115,7 +115,7 @@ class Augmentation:
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
             intensity = np.take_along_axis(intensity, sources[..., np.newaxis], axis=1)
-        matrices = self._matrices(rng, *masks.shape)
+        matrices = self._matrices(rng, *masks.shape[:3])
         tables = byte_tables(intensity)
         self._contrast(tables, rng, context)
         # Few calls a slice: the threads that make batches side by side take turns in everything that is not OpenCV's.
@@ -125,7 +125,7 @@ class Augmentation:
         ):
             cv2.LUT(bytes_moved, table, pixels)
         self._grain(result, rng)
-        return result, _move_masks(masks, matrices)
+        return result, _move(masks, matrices, np.zeros((len(masks), masks.shape[-1])))
 
     def _sources(self, rng: np.random.Generator, count: int, channels: int, context: int) -> np.ndarray | None:
         """Say which channel each channel of each image comes from `(count, channels)`; None for its own."""
@@ -175,7 +175,7 @@ class Augmentation:
 
 
 def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Move images linearly; `outside` `(count, channels)` comes into view at the borders."""
+    """Move images or masks linearly; `outside` `(count, channels)` comes into view at the borders."""
     count, height, width, channels = images.shape
     if channels > 4:
         # OpenCV moves at most four at once.
@@ -192,14 +192,6 @@ def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray) -> np.n
         cv2.warpAffine(image, matrix, (width, height), target, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, fill)
     if widen:
         return cv2.cvtColor(moved.reshape(-1, width, 4), cv2.COLOR_BGRA2BGR).reshape(count, height, width, 3)
-    return moved
-
-
-def _move_masks(masks: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Move masks to the nearest label; 0 comes into view at the borders."""
-    moved = np.empty_like(masks)
-    for mask, matrix, target in zip(masks, matrices, moved, strict=True):
-        cv2.warpAffine(mask, matrix, mask.shape[::-1], target, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
     return moved
 
 

@@ -5,6 +5,7 @@ The pipelines (tf.data, PyDataset) only host what stands here.
 
 import math
 import tempfile
+from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Slices(NamedTuple):
     """Slices of one split at the network's size, not yet normalised; `N` slices."""
 
     images: np.ndarray  # (N, size, size, channels), uint8 or float
-    masks: np.ndarray  # (N, size, size), uint8, labels
+    masks: np.ndarray  # (N, size, size, layers), uint8, 255ths of a pixel that belong to each of the target's layers
     intensity: np.ndarray  # (N, channels, 2), of the slice's volume
     own_intensity: np.ndarray  # (N, channels, 2), of the slice alone
     patients: np.ndarray  # (N,), names
@@ -43,13 +44,16 @@ class Slices(NamedTuple):
         return self.images[chosen] if not self.context else stack_neighbours(self.images, self.neighbours[chosen])
 
 
-def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing, *, context: int = 0) -> Slices:
+def load_slices(
+    source: VolumeSource, split: str, preprocessing: Preprocessing, *, target: Target = TUMOUR, context: int = 0
+) -> Slices:
     """Read and resize all slices of a split, once.
 
     Args:
         source: Where the volumes come from.
         split: `train`, `val`, `test` or `all`.
         preprocessing: Size and filters.
+        target: What the masks become.
         context: Neighbours on each side that become further channels.
 
     Returns:
@@ -65,7 +69,7 @@ def load_slices(source: VolumeSource, split: str, preprocessing: Preprocessing, 
         images, intensity = preprocessing.volume(volume.images, volume.intensity)
         own = [intensity_range(image[np.newaxis]) for image in images]
         parts["images"].append(images)
-        parts["masks"].append(preprocessing.masks(volume.masks))
+        parts["masks"].append(preprocessing.masks(target.layers(volume.masks)))
         parts["intensity"].append(np.repeat(intensity[np.newaxis], len(images), axis=0))
         parts["own_intensity"].append(np.stack(own))
         parts["patients"].append(np.full(len(images), volume.patient, dtype=object))
@@ -98,16 +102,17 @@ class SliceBatches:
     Args:
         slices: What to draw from.
         batch_size: Slices in a batch.
-        tumour_share: Share of each batch that shows tumour; None draws all slices alike.
+        tumour_share: Share of the slices that show tumour, held from step to step for any batch size: a half of batches
+            of 1 is every other one. None draws all slices alike.
         augmentation: What to do to each batch; None for nothing.
-        target: What the masks become.
+        target: What the masks were made for.
         seed: Of order and augmentation.
 
     Raises:
         InputError: A batch size below 1, a share outside [0, 1], or a seed that no generator takes.
 
     Example:
-        >>> slices = Slices(np.ones((4, 8, 8, 1)), np.eye(4, 64, dtype="uint8").reshape(4, 8, 8) , np.tile([0., 1.],
+        >>> slices = Slices(np.ones((4, 8, 8, 1)), np.eye(4, 64, dtype="uint8").reshape(4, 8, 8, 1), np.tile([0., 1.],
         ...     (4, 1, 1)), np.tile([0., 1.], (4, 1, 1)), np.array(list("abcd")))
         >>> images, masks = SliceBatches(slices, batch_size=2)[0]
         >>> images.shape, masks.shape
@@ -133,7 +138,7 @@ class SliceBatches:
         self._target = target
         self._seed = seed
         drawn = _worth_drawing(slices)
-        self._quotas = _quotas(drawn, slices.masks[drawn].any(axis=(1, 2)), batch_size, tumour_share)
+        self._kinds = _kinds(drawn, slices.masks[drawn].any(axis=(1, 2, 3)), tumour_share)
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(drawn) / batch_size)
         self._permutation = lru_cache(maxsize=8)(self._draw_permutation)
@@ -147,9 +152,11 @@ class SliceBatches:
         Returns:
             Array of `batch_size` positions.
         """
-        drawn = []
-        for kind, (members, quota) in enumerate(self._quotas):
-            places = np.arange(step * quota, (step + 1) * quota)
+        drawn, size = [], self.batch_size
+        # Of all slices before a step, those of the first kind; the second kind is the rest.
+        first = [_rounded(self._kinds[0].share * size * done) for done in (step, step + 1)]
+        for kind, (members, _) in enumerate(self._kinds):
+            places = np.arange(*first) if kind == 0 else np.arange(step * size - first[0], (step + 1) * size - first[1])
             passes, offsets = np.divmod(places, len(members))
             drawn += [members[self._permutation(kind, int(p))[o]] for p, o in zip(passes, offsets, strict=True)]
         return np.array(drawn)
@@ -169,7 +176,7 @@ class SliceBatches:
         return images, self._target.encode(masks)
 
     def _draw_permutation(self, kind: int, number: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._quotas[kind][0]))
+        return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._kinds[kind].members))
 
 
 def _worth_drawing(slices: Slices) -> np.ndarray:
@@ -180,19 +187,29 @@ def _worth_drawing(slices: Slices) -> np.ndarray:
     return np.flatnonzero(shows) if any(shows) else np.arange(len(slices.images))
 
 
-def _quotas(
-    drawn: np.ndarray, has_tumour: np.ndarray, batch_size: int, tumour_share: float | None
-) -> list[tuple[np.ndarray, int]]:
-    """Share a batch among the kinds of slices: (positions of the kind, places in a batch)."""
+class _Kind(NamedTuple):
+    """Slices that are drawn in passes of their own."""
+
+    members: np.ndarray  # their positions
+    share: Fraction  # of all slices drawn
+
+
+def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None) -> list[_Kind]:
+    """Share the slices drawn among those with tumour and those without: at most two kinds."""
+    everything = [_Kind(drawn, Fraction(1))]
     if tumour_share is None:
-        return [(drawn, batch_size)]
-    with_tumour = round(tumour_share * batch_size)
-    kinds = [(drawn[has_tumour], with_tumour), (drawn[~has_tumour], batch_size - with_tumour)]
-    kinds = [(members, quota) for members, quota in kinds if quota]
-    if any(not len(members) for members, _ in kinds):
-        # One kind is missing from the data: the other fills the batch.
-        return [(drawn, batch_size)]
-    return kinds
+        return everything
+    # Exact, so that rounding is the same at step 1 and at step 1,000,000.
+    share = Fraction(tumour_share).limit_denominator(10**6)
+    kinds = [_Kind(drawn[has_tumour], share), _Kind(drawn[~has_tumour], 1 - share)]
+    kinds = [kind for kind in kinds if kind.share]
+    # One kind is missing from the data: the other fills the batches.
+    return kinds if all(len(kind.members) for kind in kinds) else everything
+
+
+def _rounded(number: Fraction) -> int:
+    """Round a half up, always: Python's own rounding to even would give the halves in pairs."""
+    return math.floor(number + Fraction(1, 2))
 
 
 class OrderedBatches:
@@ -204,7 +221,8 @@ class OrderedBatches:
         target: What the masks become.
 
     Example:
-        >>> slices = Slices(np.ones((3, 8, 8, 1)), np.zeros((3, 8, 8)), np.tile([0., 1.], (3, 1, 1)), None, None)
+        >>> slices = Slices(np.ones((3, 8, 8, 1)), np.zeros((3, 8, 8, 1), "uint8"), np.tile([0., 1.], (3, 1, 1)),
+        ...     None, None)
         >>> [len(images) for images, _ in OrderedBatches(slices, batch_size=2)]
         [2, 1]
     """

@@ -39,7 +39,7 @@ def make_dataset(
         split: `train`, `val`, `test` or `all`.
         size: Side of the network's input in pixels.
         batch_size: Slices in a batch.
-        tumour_share: Share of each training batch that shows tumour; None draws all slices alike.
+        tumour_share: Share of the training slices that show tumour, over any few batches; None draws all slices alike.
         augmentation: An `Augmentation`, None for none; "auto" augments the training split alone.
         blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
         clahe: Clip limit of CLAHE; 0 for none.
@@ -52,7 +52,8 @@ def make_dataset(
 
     Returns:
         Dataset of pairs: images `(batch, size, size, channels * (2 * context + 1))`, float32, background 0 and tissue
-        1, and masks `(batch, size, size, 1)` (of classes 4, of regions 3), float32, 0 or 1. Its length is known.
+        1, and masks `(batch, size, size, 1)` (of classes 4, of regions 3), float32, the share of each pixel that is
+            tumour: 0 or 1 but at its border. Its length is known.
 
     Raises:
         InputError: Data that cannot be read, with the file and the cure.
@@ -65,7 +66,7 @@ def make_dataset(
     wanted = Target(target)
     source = open_source(data, seed=seed, **layout)
     wanted.check(source.classes, str(data))
-    slices = load_slices(source, split, Preprocessing(size, blur, clahe), context=context)
+    slices = load_slices(source, split, Preprocessing(size, blur, clahe), target=wanted, context=context)
     if split != "train":
         return as_tf_dataset(OrderedBatches(slices, batch_size=batch_size, target=wanted))
     if augmentation == "auto":

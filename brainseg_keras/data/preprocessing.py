@@ -183,20 +183,33 @@ class Preprocessing:
         return _equalise(images, self.clahe) if self.clahe else images
 
     def _resize(self, images: np.ndarray) -> np.ndarray:
-        shrinks = max(images.shape[1:3]) > self.size
-        return self._fit(images, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR, fill=images.min())
+        return self._fit(images, self._interpolation(images.shape[1:3]), fill=images.min())
+
+    def _interpolation(self, shape: tuple[int, int]) -> int:
+        return _interpolation(max(shape), self.size)
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
-        """Pad and resize masks `(slices, height, width)` to the nearest label."""
-        return self._fit(masks[..., np.newaxis], cv2.INTER_NEAREST_EXACT, fill=0)[..., 0]
+        """Pad and resize masks as images are, so that both lie on the same pixels.
+
+        A pixel that the border of a tumour crosses keeps the share of it that is tumour. The nearest label instead
+        would move each mask by half a stored pixel when 256 pixels become 128, and lose its fine shape.
+
+        Args:
+            masks: Array of shape `(slices, height, width, layers)`, uint8, from 0 to 255, as `Target.layers` gives it.
+
+        Returns:
+            Array of shape `(slices, size, size, layers)`, uint8, from 0 to 255.
+        """
+        return self._fit(masks, self._interpolation(masks.shape[1:3]), fill=0)
 
     def restore(self, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Bring maps `(slices, size, size)` back to stored slices of `(height, width)`, linearly; padding goes."""
+        """Bring maps `(slices, size, size)` back to stored slices of `(height, width)`; padding goes."""
         side = max(shape)
         if probabilities.shape[1] == side == min(shape):
             return probabilities
         top, left = (side - shape[0]) // 2, (side - shape[1]) // 2
-        square = [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in np.float32(probabilities)]
+        interpolation = _interpolation(probabilities.shape[1], side)
+        square = [cv2.resize(p, (side, side), interpolation=interpolation) for p in np.float32(probabilities)]
         return np.stack([s[top : top + shape[0], left : left + shape[1]] for s in square])
 
     def restore_channels(self, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -215,6 +228,11 @@ class Preprocessing:
             return arrays
         target = (self.size, self.size)
         return np.stack([_with_channels(cv2.resize(a, target, interpolation=interpolation)) for a in arrays])
+
+
+def _interpolation(size: int, wanted: int) -> int:
+    """Average what becomes smaller; draw lines between the pixels of what becomes larger. Neither moves anything."""
+    return cv2.INTER_AREA if size > wanted else cv2.INTER_LINEAR
 
 
 def _with_channels(image: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ class Target:
         InputError: An unknown name.
 
     Example:
-        >>> Target("regions").encode(np.array([[[0, 1, 2, 3]]], "uint8"))[0, 0].tolist()
+        >>> regions = Target("regions")
+        >>> regions.encode(regions.layers(np.array([[[0, 1, 2, 3]]], "uint8")))[0, 0].tolist()
         [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
     """
 
@@ -68,24 +69,40 @@ class Target:
                 ". Use --target tumour, or data with such masks."
             )
 
-    def encode(self, labels: np.ndarray) -> np.ndarray:
+    def layers(self, labels: np.ndarray) -> np.ndarray:
+        """Say which pixels belong to which channel, in a form that can be resized and moved as an image is.
+
+        Args:
+            labels: Array of shape `(slices, height, width)`, uint8.
+
+        Returns:
+            Array of shape `(slices, height, width, layers)`, uint8: 255 where a pixel belongs to the layer, else 0. The
+            layers are the channels without the background, which is what the others leave.
+        """
+        if self.name == "tumour":
+            inside = [labels > 0]
+        elif self.exclusive:
+            inside = [labels == label for label in range(1, len(self.channels))]
+        else:
+            inside = [np.isin(labels, members) for members in REGIONS.values()]
+        return np.uint8(255) * np.stack(inside, axis=-1)
+
+    def encode(self, layers: np.ndarray) -> np.ndarray:
         """Make what a loss compares with.
 
         Args:
-            labels: Array of shape `(batch, height, width)`, uint8.
+            layers: Array of shape `(batch, height, width, layers)`, uint8, as `layers` gives it, resized or moved.
 
         Returns:
-            Array of shape `(batch, height, width, channels)`, float32, 0 or 1.
+            Array of shape `(batch, height, width, channels)`, float32: the share of each pixel that belongs to each
+            channel, 0 or 1 but where a border crosses it.
         """
-        truth = aligned_empty((*labels.shape, len(self.channels)))
-        if self.name == "tumour":
-            truth[..., 0] = labels > 0
-        elif self.exclusive:
-            for label in range(truth.shape[-1]):
-                truth[..., label] = labels == label
-        else:
-            for place, members in enumerate(REGIONS.values()):
-                truth[..., place] = np.isin(labels, members)
+        truth = aligned_empty((*layers.shape[:3], len(self.channels)))
+        shares = truth[..., 1:] if self.exclusive else truth
+        np.divide(layers, np.float32(255), out=shares)
+        if self.exclusive:
+            # Shares are whole 255ths: rounded, three of them may exceed a pixel by one.
+            np.clip(1 - shares.sum(axis=-1), 0, 1, out=truth[..., 0])
         return truth
 
     def decode(self, probabilities: np.ndarray, threshold: float = 0.5) -> np.ndarray:

@@ -53,7 +53,7 @@ class _SegmentationLoss(keras.losses.Loss):
 class BinaryFocalLoss(_SegmentationLoss):
     """Cross-entropy that turns down pixels already right: for classes as unequal as tumour and brain.
 
-    Keras' binary focal cross-entropy, the mean over an image's pixels and channels.
+    The mean over an image's pixels and channels; of truth that is 0 and 1, Keras' binary focal cross-entropy.
 
     Args:
         alpha: weight of tumour against 1 - alpha for the rest, 0..1. Without effect unless `apply_class_balancing`.

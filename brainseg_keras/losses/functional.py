@@ -4,6 +4,12 @@ Shapes. `y_pred` holds probabilities, (batch, height, width, channels) or (batch
 `y_true` holds 0 and 1 in the same shape, of any dtype; the last axis may be missing or 1, and with several channels it
 then holds class numbers. Computation is in float32 (float64 if `y_pred` is), also for float16 predictions.
 
+Soft truth. Where the border of a tumour crosses a pixel, `y_true` may say how much of it is tumour. Every loss here is
+least at `y_pred = y_true`, and 0 there, but for plain cross-entropy, which keeps the entropy of the truth. The usual
+products, `y_true * y_pred` and `(1 - y_true) * y_pred`, would be least at 0 or 1 instead and make every border hard; so
+hits are the smaller of both and errors their difference, which for 0 and 1 is the same number: Wang et al. 2023, arXiv
+2303.16296. The focal factor is |y_true - y_pred| ** gamma for the same reason: Li et al. 2020, arXiv 2006.04388.
+
 Several channels count one by one, each against all others, and the mean over channels is taken. `include_background`
 says whether channel 0 takes part: keep it for sigmoid channels, where no channel is the background.
 
@@ -101,9 +107,9 @@ def _overlap_error(y_true, y_pred, alpha: float, beta: float, smooth: float, red
     cancellation, so it is exactly 0 for a perfect answer and never negative.
     """
     space = _space(y_pred, reduce_over)
-    hits = ops.sum(y_true * y_pred, axis=space, keepdims=True)
-    invented = ops.sum((1.0 - y_true) * y_pred, axis=space, keepdims=True)
-    missed = ops.sum(y_true * (1.0 - y_pred), axis=space, keepdims=True)
+    hits = ops.sum(ops.minimum(y_true, y_pred), axis=space, keepdims=True)
+    invented = ops.sum(ops.relu(y_pred - y_true), axis=space, keepdims=True)
+    missed = ops.sum(ops.relu(y_true - y_pred), axis=space, keepdims=True)
     errors = alpha * invented + beta * missed
     values = errors / (hits + errors + smooth)
     return ops.reshape(values, (-1, y_pred.shape[-1]))
@@ -125,13 +131,13 @@ def binary_focal_loss(
     """
     check_options(alpha=alpha, gamma=gamma, reduce_over=reduce_over)
     y_true, y_pred = _prepare(y_true, y_pred, include_background)
-    if gamma < 1:  # the slope of x**gamma at x = 0 is infinite; above 1 clipping would only cost gradient
-        epsilon = keras.config.epsilon()
-        y_pred = ops.clip(y_pred, epsilon, 1.0 - epsilon)
-    pixels = keras.losses.binary_focal_crossentropy(
-        y_true, y_pred, apply_class_balancing=apply_class_balancing, alpha=alpha, gamma=gamma
-    )
-    return _one_per_image(_pixel_mean(ops.expand_dims(pixels, -1), reduce_over), y_pred)
+    error = ops.abs(y_true - y_pred)
+    if gamma < 1:  # the slope of x**gamma at x = 0 is infinite; above 1 a floor would only cost gradient
+        error = ops.maximum(error, keras.config.epsilon())
+    pixels = ops.power(error, gamma) * ops.binary_crossentropy(y_true, y_pred)
+    if apply_class_balancing:
+        pixels = pixels * (alpha * y_true + (1.0 - alpha) * (1.0 - y_true))
+    return _one_per_image(_pixel_mean(pixels, reduce_over), y_pred)
 
 
 def tversky_loss(

@@ -307,7 +307,7 @@ def _load(
     augmentation = None
     if config.augment:
         augmentation = _augmentation(config, source.channels)
-    slices = load_slices(source, "train", preprocessing, context=config.context)
+    slices = load_slices(source, "train", preprocessing, target=Target(config.target), context=config.context)
     config.check_data(len(slices.images), len(source.channels) * (2 * config.context + 1))
     batches = SliceBatches(
         slices,

@@ -117,7 +117,7 @@ class PatientValidator:
         for patient in self._patients:
             masks = patient.masks
             probabilities = self._predict(model, patient)
-            truth = self._target.encode(self._preprocessing.masks(masks))
+            truth = self._target.encode(self._preprocessing.masks(self._target.layers(masks)))
             losses.append((float(loss(truth, probabilities)), len(masks)))
             restored = self._preprocessing.restore_channels(probabilities, masks.shape[1:])
             answer = self._target.decode(restored, self._threshold)
