@@ -82,7 +82,7 @@ def judge(task, answer, folder):
 
 
 def again(task, folder):
-    """Repeat a command where there is room now; a training that has begun a run is continued."""
+    """Repeat a command that failed where there is room now; a training that has begun a run is continued."""
     run = folder / "run"
     if task.arguments[0] == "train" and "run" not in task.needs and (run / "run.json").is_file():
         answer = forks.brainseg("train", "--resume", "run", cwd=folder)

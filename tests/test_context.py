@@ -52,7 +52,7 @@ def test_augmentation_moves_and_colours_neighbours_alike(dtype):
     image = (np.random.default_rng(0).random((2, 40, 40, 3)) * 200).astype(dtype)
     slices = np.concatenate([image] * 3, axis=-1)
     ranges = np.tile([[[0.0, 100.0]]], (2, 9, 1))
-    masks = np.zeros((2, 40, 40), np.uint8)
+    masks = np.zeros((2, 40, 40, 1), np.uint8)
     moved, _ = Augmentation(noise=0)(slices.astype(float) / 100, masks, np.random.default_rng(1), context=1)
     np.testing.assert_array_equal(moved[..., :3], moved[..., 6:])
     moved, _ = Augmentation(noise=0).normalised(slices, masks, ranges, np.random.default_rng(1), context=1)
@@ -66,7 +66,7 @@ def test_no_context_gives_the_batches_of_old(phantom):
     images, masks = SliceBatches(slices, batch_size=4, seed=1)[3]
     chosen = SliceBatches(slices, batch_size=4, seed=1).indices(3)
     np.testing.assert_array_equal(images, normalise(slices.images[chosen], slices.intensity[chosen]))
-    np.testing.assert_array_equal(masks[..., 0], slices.masks[chosen])
+    np.testing.assert_array_equal(masks, slices.masks[chosen] / 255)
 
 
 def test_prediction_sees_what_training_saw(phantom):

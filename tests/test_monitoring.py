@@ -185,6 +185,31 @@ def test_a_hundred_epochs_of_noise_stay_below_30_mb(tmp_path):
         assert sum(sizes) <= PICTURE_BYTES
 
 
+FULL = """
+import resource, sys
+from brainseg_keras.monitoring import EventWriter
+
+writer = EventWriter(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+for step in range(200):
+    writer.scalars({"loss": step}, step)
+    writer.flush()
+writer.close()
+writer.close()
+"""
+
+
+def test_a_full_disk_ends_the_log_and_not_the_training(tmp_path):
+    command = [sys.executable, "-c", FULL, tmp_path / "logs"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("TensorBoard sees no more of this run") == 1 and "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    # What found room can be read.
+    steps = [event.step for event in read(tmp_path / "logs").Scalars("loss")]
+    assert steps == list(range(len(steps))) and 5 < len(steps) < 200
+
+
 def test_outlines_keep_their_colours_in_the_event_file(tmp_path):
     gray = np.zeros((256, 256), "uint8")
     truth, answer = np.zeros((256, 256)), np.zeros((256, 256), "float32")

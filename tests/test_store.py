@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainseg_keras.data.phantom_brats import write_brats_phantom
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.store import StoredVolumes, write_store
 from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
@@ -180,6 +181,32 @@ def test_a_full_disk_is_an_error_and_no_crash(phantom, tmp_path):
     assert (tmp_path / "full" / "data.h5").stat().st_size == whole
 
 
+FULL_SLICES = """
+import resource, sys
+from pathlib import Path
+from brainseg_keras.data import open_source
+from brainseg_keras.data.brats import write_brats_slices
+
+source = open_source(sys.argv[1])
+for size in map(int, sys.argv[3:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        write_brats_slices(source, sys.argv[2])
+    except OSError as error:
+        print(error.strerror, Path(error.filename).suffix, list(Path(sys.argv[2]).iterdir()))
+"""
+
+
+def test_a_full_disk_under_single_slices_is_an_error_too(tmp_path):
+    slices = write_brats_phantom(tmp_path / "given", patients=3, slices=6, size=32)
+    largest = max(file.stat().st_size for file in slices.rglob("*.h5"))
+    (tmp_path / "full").mkdir()
+    command = [sys.executable, "-c", FULL_SLICES, slices, tmp_path / "full", *map(str, (100, 2048, largest // 2))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["File too large .h5 []"] * 3
+
+
 def test_a_disk_without_room_is_refused_after_the_first_patient(tmp_path, monkeypatch):
     import shutil
     from types import SimpleNamespace
@@ -187,7 +214,7 @@ def test_a_disk_without_room_is_refused_after_the_first_patient(tmp_path, monkey
     read = []
     source = Made("float32")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-    with pytest.raises(InputError, match=r"has 0\.00 GB free, and this data set takes about .* GB more. Make room"):
+    with pytest.raises(InputError, match=r"data\.h5 takes about .* MB more, and its disk has 0\.0 MB free. Make room"):
         write_store(source, tmp_path / "data.h5", progress=read.append)
     assert read == []
     assert not list(tmp_path.iterdir())

@@ -91,8 +91,14 @@ def _volume(file):
 
 
 def _store(file):
+    import h5py
+
     from brainseg_keras.data.store import StoredVolumes
 
+    with h5py.File(file) as opened:
+        if "image" in opened:
+            # A slice of BraTS 2020.
+            return opened["image"][()].tobytes(), opened["mask"][()].tobytes()
     stored = StoredVolumes(file)
     volumes = [stored.volume(patient) for patient in stored.table.patient.unique()]
     return stored.table.to_csv(), [(volume.images.tobytes(), volume.masks.tobytes()) for volume in volumes]

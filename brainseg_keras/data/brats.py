@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.hdf5 import create_hdf5
 from brainseg_keras.data.images import pixel_checksum
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS, rows_of_patients
@@ -205,7 +206,7 @@ def write_brats_slices(source: VolumeSource, dest: str | Path) -> Path:
         for patient in sorted(source.table.patient.unique()):
             volume = source.volume(patient)
             for number, image, mask in zip(volume.slices, volume.images[..., order], volume.masks, strict=True):
-                with h5py.File(folder / f"{patient}_slice_{number}.h5", "w") as file:
+                with create_hdf5(folder / f"{patient}_slice_{number}.h5") as (file, _):
                     file.create_dataset("image", data=image.astype(np.float64), compression="gzip", compression_opts=1)
                     if volume.spacing is not None:
                         file["image"].attrs["spacing"] = volume.spacing

@@ -48,14 +48,14 @@ def write_store(
         >>> StoredVolumes(file).table.equals(source.table)
         True
     """
-    path = Path(path)
-    write_whole(
-        path, lambda scratch: _write_volumes(source, scratch, float16, progress or (lambda patient: None)), mark=_FORMAT
-    )
+    path, progress = Path(path), progress or (lambda patient: None)
+    write_whole(path, lambda scratch: _write_volumes(source, scratch, path, float16, progress), mark=_FORMAT)
     return path
 
 
-def _write_volumes(source: VolumeSource, path: Path, float16: bool, progress: Callable[[str], None]) -> None:
+def _write_volumes(
+    source: VolumeSource, path: Path, wanted: Path, float16: bool, progress: Callable[[str], None]
+) -> None:
     slices = source.table.patient.value_counts()
     with create_hdf5(path) as (file, check):
         names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
@@ -66,7 +66,7 @@ def _write_volumes(source: VolumeSource, path: Path, float16: bool, progress: Ca
             file.flush()
             check()
             if number == 0:
-                _check_room(path, path.stat().st_size * (slices.sum() / slices[patient] - 1))
+                _check_room(wanted, path.stat().st_size * (slices.sum() / slices[patient] - 1))
             progress(patient)
 
 
@@ -76,8 +76,8 @@ def _check_room(path: Path, wanted: float) -> None:
     # Patients differ in how well they pack: what might fit is tried.
     if free < 0.7 * wanted:
         raise InputError(
-            f"{path.parent} has {free / 1e9:.2f} GB free, and this data set takes about {wanted / 1e9:.2f} GB more. "
-            "Make room, or give another -o."
+            f"{path} takes about {wanted / 1e6:,.1f} MB more, and its disk has {free / 1e6:,.1f} MB free. Make room, "
+            "or give another -o."
         )
 
 

@@ -1,8 +1,13 @@
 """One small writer of TensorBoard's event files that needs no TensorFlow."""
 
+import contextlib
+import logging
+import os
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -10,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
 #: TensorBoard's names of its pages, to which a record belongs.
+_log = logging.getLogger(__name__)
 _TEXT, _HISTOGRAMS = "text", "histograms"
 
 
@@ -30,9 +36,15 @@ class EventWriter:
     """
 
     def __init__(self, folder: str | Path):
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer = EventFileWriter(str(folder))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        # TensorBoard's own writer has a thread that dies of a full disk with a traceback, unheard by anyone.
+        self.path = Path(folder) / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file: BinaryIO | None = self.path.open("xb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Write numbers by tag."""
@@ -74,7 +86,7 @@ class EventWriter:
         """Write the layers of a model and what flows between them, grouped by level."""
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._writer.add_event(Event(wall_time=time.time(), graph_def=_graph_of(model).SerializeToString()))
+        self._write(Event(wall_time=time.time(), graph_def=_graph_of(model).SerializeToString()))
 
     def settings(self, values: dict[str, bool | float | str], metrics: dict[str, str]) -> None:
         """Write what the page HPARAMS compares: a run's settings, and which scalars to hold against them.
@@ -109,12 +121,28 @@ class EventWriter:
             self._add_tensor(tag, metadata.NULL_TENSOR, metadata.create_summary_metadata(content), 0)
 
     def flush(self) -> None:
-        """Bring everything to disk."""
-        self._writer.flush()
+        """Let everybody see what was written."""
+        self._try(lambda: self._file.flush())
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        self._try(lambda: self._file.close())
+        self._file = None
+
+    def _write(self, event: Any) -> None:
+        self._try(lambda: self._records.write(event.SerializeToString()))
+
+    def _try(self, write: Callable[[], object]) -> None:
+        """Let a training outlive its log: at the first error say what it means, and write nothing from then on."""
+        if self._file is None:
+            return
+        try:
+            write()
+        except OSError as error:
+            _log.warning("TensorBoard sees no more of this run: %s cannot be written (%s).", self.path, error.strerror)
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def _add_tensor(self, tag: str, tensor: Any, metadata: Any, step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -125,7 +153,7 @@ class EventWriter:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
 
 def _utf8(text: str) -> str:
