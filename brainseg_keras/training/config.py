@@ -71,7 +71,7 @@ class TrainingConfig:
         "Momentum of a moving average of the weights, which is then scored and kept; 0 is off.",
         Range(0.0, 0.99999),
     )
-    tumour_share: float = _option(0.5, "Share of each batch that shows tumour.", ranges.SHARE)
+    tumour_share: float = _option(0.5, "Share of the training slices that show tumour.", ranges.SHARE)
     augment: bool = _option(True, "Augment the training slices.")
     rotate: float = _option(15.0, "Augmentation: largest angle in degrees.", ranges.ROTATE)
     flip: float = _option(0.5, "Augmentation: probability of a left-right flip.", ranges.SHARE)
