@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from judge import READ_BY
 from odd_networks import ODD_NETWORKS, save_odd
 
 
@@ -173,10 +174,12 @@ def table_damages(file):
         "per_patient.csv": ("patient", "dice", "tp", "fn", "hd95"),
     }[Path(file).name]
     fatal = set(columns) - {"seconds", "hd95"}
+    # Of a history only the rows of the epochs that are done are read.
+    scores = file.endswith("per_patient.csv")
     found = [
         Damage(file, "no rows", change(lambda table: table.iloc[:0]), True),
-        Damage(file, "rows twice", change(lambda table: pd.concat([table, table])), file.endswith("per_patient.csv")),
-        Damage(file, "a row too long", lambda path: path.write_text(path.read_text() + "1,2" * 99 + "\n"), True),
+        Damage(file, "rows twice", change(lambda table: pd.concat([table, table])), scores),
+        Damage(file, "a row too long", lambda path: path.write_text(path.read_text() + "1,2" * 99 + "\n"), scores),
         Damage(file, "a row too short", lambda path: path.write_text(path.read_text() + "9\n")),
         Damage(file, "a quote too many", lambda path: path.write_text(path.read_text() + '"'), True),
         Damage(file, "another separator", lambda path: path.write_text(path.read_text().replace(",", ";")), True),
@@ -206,7 +209,13 @@ def network_damages(file):
         "its filters are negative": partial(_rename, '"filters": 4', '"filters": -4'),
         "its weights are noise": partial(_rezip, {"model.weights.h5": b"noise" * 999}),
     }
-    return [Damage(file, name, make, name != "no metadata in it") for name, make in (odd | parts).items()]
+    # `--init` takes the weights alone, layer by layer, and builds the network itself.
+    configured = ("its layers are of another package", "its filters are negative")
+    but_init = tuple(command for command in READ_BY[file] if command != "init")
+    return [
+        Damage(file, name, make, name != "no metadata in it", but_init if name in configured else ())
+        for name, make in (odd | parts).items()
+    ]
 
 
 def store_damages(file):
@@ -245,6 +254,9 @@ def store_damages(file):
         "no split": lambda store, group: retell(store, lambda text: text.replace("split", "part", 1)),
         "another patient": lambda store, group: retell(store, lambda text: text.replace("PHANTOM_", "NOBODY_")),
         "no patients": lambda store, group: store.pop("volumes"),
+    }
+    # Of the first patient, who is no validation patient.
+    of_a_volume = {
         "no images": lambda store, group: group.pop("images"),
         "no masks": lambda store, group: group.pop("masks"),
         "no intensity": lambda store, group: group.attrs.pop("intensity"),
@@ -267,7 +279,10 @@ def store_damages(file):
         "no slices": lambda store, group: replace(group, "images", lambda images: images[:0]),
         "images are a group": lambda store, group: (group.pop("images"), group.create_group("images")),
     }
-    return [Damage(file, name, change(edit), True) for name, edit in edits.items()]
+    met_by = ("resume", "train", "evaluate", "check")
+    return [Damage(file, name, change(edit), True) for name, edit in edits.items()] + [
+        Damage(file, name, change(edit), True, met_by) for name, edit in of_a_volume.items()
+    ]
 
 
 _MISSING = object()

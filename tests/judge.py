@@ -53,9 +53,9 @@ _MAY_ALSO_BE_NAMED = {
 }
 #: Sentences that tell what to do begin so.
 _CURE = re.compile(
-    r"(?:^|[.:;,(] |\n)(?:or )?(?:Add|Ask|Check|Choose|Compare|Continue|Copy|Correct|Evaluate|Expected|Export|Free|Give"
-    r"|Keep|Leave|Make|Move|Pack|Put|Read|Remove|Rename|Repeat|Restore|Resume|Run|Save|Say|Set|Start|Take|Train|Try|Tune"
-    r"|Use|Write)\b",
+    r"(?:^|[.:;,(] |\n)(?:or )?(?:Add|Ask|Build|Check|Choose|Compare|Continue|Copy|Correct|Evaluate|Expected|Export"
+    r"|Free|Give|Keep|Leave|Make|Move|Pack|Put|Read|Remove|Rename|Repeat|Restore|Resume|Run|Save|Say|Set|Start|Take|Train"
+    r"|Try|Tune|Use|Write)\b",
     re.IGNORECASE,
 )
 

@@ -42,10 +42,12 @@ CASES = {
         "run/run.json: preprocessing.size is -1",
         "run/run.json: context is 'none'",
         "run/run.json: target is 'lesions'",
+        "run/postprocess.json: a folder",
         "run/postprocess.json: other text",
         "run/postprocess.json: threshold is 'half'",
     ),
     "resume": (
+        "run/last.keras: a folder",
         "run/run.json: emptied",
         "run/run.json: progress.step is -5",
         "run/run.json: progress.random_states is [[1, 2]]",
@@ -60,7 +62,13 @@ CASES = {
     ),
     "compare": (f"{TABLE}: a folder", f"{TABLE}: no dice", f"{TABLE}: dice is 'x'", f"{TABLE}: UTF-16"),
     "check": ("data.h5: emptied", "data.h5: no manifest", "data.h5: no masks", "data.h5: channels are a number"),
-    "evaluate": ("data.h5: intensity is text", "data.h5: a mask too few", "data.h5: images are text"),
+    "evaluate": (
+        "data.h5: intensity is text",
+        "data.h5: intensity is nan",
+        "data.h5: a mask too few",
+        "data.h5: images are text",
+        "data.h5: images of nan",
+    ),
 }
 
 

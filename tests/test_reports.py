@@ -228,7 +228,7 @@ def test_tuning_reads_validation_patients_alone_and_finds_the_best_of_all(source
     record = json.loads((tmp_path / "postprocess.json").read_text())
     assert record["chosen_on"] == "validation patients"
     assert record["patients"] == select_patients(source, "val")
-    assert Postprocessing.read(tmp_path, {}) == tuned.postprocessing
+    assert Postprocessing.read(tmp_path, {}, "run.json") == tuned.postprocessing
 
 
 class Spotted:
@@ -302,7 +302,7 @@ def test_components_are_three_dimensional():
 def test_a_damaged_choice_is_named(text, tmp_path):
     (tmp_path / "postprocess.json").write_text(text)
     with pytest.raises(InputError, match=r"postprocess\.json is not what brainseg tune writes"):
-        Postprocessing.read(tmp_path, {})
+        Postprocessing.read(tmp_path, {}, "run.json")
 
 
 # ---- comparing

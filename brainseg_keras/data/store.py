@@ -148,6 +148,8 @@ class StoredVolumes:
                 raise ValueError(f"images of shape {volume.images.shape}, masks of {volume.masks.shape}")
             if len(volume.slices) != len(volume.masks) or volume.intensity.shape != (len(self.channels), 2):
                 raise ValueError(f"{len(volume.slices)} slice numbers, intensity of shape {volume.intensity.shape}")
+            if not np.isfinite(volume.intensity).all() or not np.isfinite(volume.images).all():
+                raise ValueError("images or their intensity hold NaN or infinite values")
             return volume
 
     @contextlib.contextmanager

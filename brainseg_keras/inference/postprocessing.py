@@ -79,12 +79,13 @@ class Postprocessing:
         return mask
 
     @classmethod
-    def read(cls, folder: Path | None, info: dict[str, Any]) -> "Postprocessing":
+    def read(cls, folder: Path | None, info: dict[str, Any], origin: str | Path) -> "Postprocessing":
         """Read what was chosen for a model.
 
         Args:
             folder: Run folder, whose postprocess.json wins; or None.
             info: run.json or its like, which may hold `postprocessing`.
+            origin: Where `info` came from, named in the message.
 
         Returns:
             The choice; without one a threshold of 0.5 alone.
@@ -95,11 +96,14 @@ class Postprocessing:
         path = folder / FILE if folder else None
         chosen = info.get("postprocessing", {})
         try:
-            if path and path.is_file():
+            if path and path.exists():
+                origin = path
                 chosen = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{key: chosen[key] for key in cls.names() if key in chosen})
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} is not what brainseg tune writes ({error}). Remove it, or tune again.") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"The postprocessing in {origin} is not what brainseg tune writes ({error}). Remove it, or tune again."
+            ) from error
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

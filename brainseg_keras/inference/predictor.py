@@ -90,7 +90,9 @@ class Predictor:
                 raise InputError(
                     f"{self.name} answers in {trained.classes} channels, not as {self._target.name!r} does."
                 )
-        self.postprocessing = postprocessing or Postprocessing.read(trained.folder, trained.info)
+        self.postprocessing = postprocessing or Postprocessing.read(
+            trained.folder, trained.info, trained.information or trained.name
+        )
 
     def probabilities(self, images: np.ndarray, intensity: np.ndarray | None = None) -> np.ndarray:
         """Predict the slices of one patient.
