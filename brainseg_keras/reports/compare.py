@@ -146,7 +146,7 @@ def _read_report(file: Path) -> dict[str, Any]:
 
 
 def _check_measured(first: _Scored, second: _Scored) -> None:
-    """Refuse patients of which one evaluation took pixels for larger than the other, or measured in other dimensions."""
+    """Refuse patients whose pixels had another size in the other evaluation, or that were measured in 2-D there."""
     for patient, row in first.table.iterrows():
         there = second.table.loc[patient]
         ours, theirs = read_spacing(row.spacing), read_spacing(there.spacing)
