@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from plain import every_distance
 
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import SurfaceDistances, score_patient
@@ -19,21 +20,6 @@ def dot(*place, shape=SHAPE):
     mask = np.zeros(shape, bool)
     mask[place] = True
     return mask
-
-
-def every_distance(truth, answer, spacing):
-    """All distances between surface pixels, one by one: slow and plain."""
-    sides = []
-    for mask in (truth, answer):
-        padded = np.pad(mask, 1)
-        inner = padded.copy()
-        for axis in range(mask.ndim):
-            for step in (-1, 1):
-                inner &= np.roll(padded, step, axis)
-        core = inner[tuple(slice(1, -1) for _ in range(mask.ndim))]
-        sides.append(np.argwhere(mask & ~core) * np.array(spacing))
-    gaps = np.linalg.norm(sides[0][:, None] - sides[1][None], axis=-1)
-    return gaps.min(axis=1), gaps.min(axis=0)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +97,7 @@ def test_spacing_makes_a_volume_3d_and_its_slices_steps():
     thick, thin = (SurfaceDistances(truth, answer, (step, 1, 1)) for step in (6, 1))
     assert thick.dimension == thin.dimension == 3
     assert (thick.hausdorff(100), thin.hausdorff(100)) == (6.0, 1.0)
-    # Surface of the truth: the lower and the upper slice, 25 each, and the rim of the middle one, 16. Of the answer: 50.
+    # Surface of the truth: the lower and the upper slice, 25 each, and the rim of the middle one, 16. The answer: 50.
     # The 25 of slice 4 lie a step away. In the truth slice 3 has a rim alone, from which of the answer's 9 others 8 lie
     # 1 away and the centre 2, or a step from the slices above and below.
     assert thick.surface_dice(0.5) == thin.surface_dice(0.5) == pytest.approx((66 + 50 - 25 - 9) / 116)
