@@ -1,6 +1,6 @@
 """How often does a 95 % interval of a mean hold the truth? Patients drawn from populations whose mean is known.
 
-    python benchmarks/coverage.py        # two minutes on 2 cores
+    python benchmarks/coverage.py        # five minutes on 2 cores
 
 The interval of this package (`summarise`) stands beside the percentile bootstrap, SciPy's BCa bootstrap and Student's
 t, each for samples of 5, 10 and 22 patients. Writes coverage.md.

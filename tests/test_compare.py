@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from commands import brainseg, here
+from commands import here
 from scans import CHANNELS, brightness_model, lgg_folder
 
 from brainseg_keras.data.preprocessing import Preprocessing
@@ -85,7 +85,8 @@ def test_other_rules_are_refused_with_both_files_and_the_cure(scored, one, other
         code, _, err = here("compare", str(scored / first), str(scored / second / "per_patient.csv"))
         said = " ".join(err.split())
         assert code == 2
-        assert str(scored / first / "report.json") in said and str(scored / second / "report.json") in said
+        name = "per_patient.csv" if {one, other} == {"mm", "thick"} else "report.json"
+        assert f"{scored / first / name} and {scored / second / name}" in said
         assert f"the same {cure}" in said
     assert words in " ".join(here("compare", str(scored / one), str(scored / other))[2].split())
 
@@ -111,7 +112,7 @@ def test_a_spacing_of_float32_is_the_same_and_one_that_was_given_is_that_of_the_
     assert compare(scored / "mm", given)["dice"].n == 6
     # A patient of one slice among volumes.
     flat = copy("mm", table=lambda rows: rows.assign(distances=np.where(rows.index == 2, "2-D", "3-D")))
-    with pytest.raises(InputError, match="TCGA_XX_0002_20000101 otherwise: 3-D .* and 2-D"):
+    with pytest.raises(InputError, match=r"TCGA_XX_0002_20000101 otherwise: 3-D .* and 2-D"):
         compare(scored / "mm", flat)
 
 
@@ -165,27 +166,28 @@ def test_nobody_is_favoured_where_the_interval_holds_0():
         assert favoured(name, [0.2, 0.3]) == "none"
 
 
+def said_of(*arguments):
+    code, out, err = here("compare", *map(str, arguments))
+    assert code == 0, err
+    return out
+
+
 def test_the_table_and_the_json_say_what_is_favoured(scored, copy):
     noise = np.array([0.02, -0.03, 0.01, -0.02, 0.03, -0.01])
     other = copy("pixels", table=lambda rows: rows.assign(dice=rows.dice + noise, iou=rows.iou - 0.1 + noise / 10))
-    done = brainseg("compare", scored / "pixels", other, "--json", cwd=scored)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(said_of(scored / "pixels", other, "--json"))
     assert found["dice"]["favours"] == "none" and found["dice"]["low"] < 0 < found["dice"]["high"]
     assert found["iou"]["favours"] == "first" and 0 < found["iou"]["p_bootstrap"] < 0.05
-    rows = [
-        line for line in brainseg("compare", scored / "pixels", other, cwd=scored).stdout.splitlines() if "│" in line
-    ]
+    rows = [line for line in said_of(scored / "pixels", other).splitlines() if "│" in line]
     words = {line.split("│")[1].strip(): line.split("│")[-2].strip() for line in rows}
     assert words["dice"] == "none" and words["iou"] == "first"
 
 
 def test_one_patient_is_compared_without_interval_and_p(scored):
-    done = brainseg("compare", scored / "val", scored / "val", "--json", cwd=scored)
-    assert done.returncode == 0, done.stderr
-    dice = json.loads(done.stdout, parse_constant=pytest.fail)["dice"]
+    val = scored / "val"
+    dice = json.loads(said_of(val, val, "--json"), parse_constant=pytest.fail)["dice"]
     assert (dice["n"], dice["low"], dice["high"], dice["p_bootstrap"], dice["favours"]) == (1, None, None, None, "none")
-    assert "too few patients" in brainseg("compare", scored / "val", scored / "val", cwd=scored).stdout
-    report = json.loads((scored / "val" / "report.json").read_text(), parse_constant=pytest.fail)
+    assert "an interval needs 3, the p of a bootstrap 6" in said_of(val, val)
+    report = json.loads((val / "report.json").read_text(), parse_constant=pytest.fail)
     assert report["patients"]["dice"]["low"] is None
-    assert "none: too few patients" in (scored / "val" / "report.html").read_text()
+    assert "none: too few patients" in (val / "report.html").read_text()

@@ -122,6 +122,7 @@ def compare_command(
     from rich.table import Table
 
     from brainseg_keras.evaluation import interval_text
+    from brainseg_keras.evaluation.statistics import FEWEST_FOR_INTERVAL, FEWEST_FOR_P
     from brainseg_keras.reports.compare import compare, favours
 
     compared = compare(first, second)
@@ -132,19 +133,24 @@ def compare_command(
         typer.echo(json.dumps(rows))
         return
     patients = next(iter(compared.values())).n
-    table = Table(title=f"{first} minus {second}, {patients} patients")
+    table = Table(title=f"{first} minus {second}, {patients} patient{'s' * (patients != 1)}")
     for heading in ("score", "difference", "95 % interval", "p (bootstrap)", "p (Wilcoxon)", "favours"):
         table.add_column(heading)
     for name, result in compared.items():
         table.add_row(
             name,
             f"{result.difference:+.4f}",
-            interval_text(result.low, result.high, "+.4f"),
-            "too few patients" if result.p_bootstrap is None else f"{result.p_bootstrap:.4f}",
+            "none" if result.low is None else interval_text(result.low, result.high, "+.4f"),
+            "none" if result.p_bootstrap is None else f"{result.p_bootstrap:.4f}",
             f"{result.p_wilcoxon:.4f}",
             favours(name, result),
         )
     plain_console().print(table, soft_wrap=True)
+    if patients < FEWEST_FOR_P:
+        typer.echo(
+            f"Too few patients: an interval needs {FEWEST_FOR_INTERVAL}, the p of a bootstrap {FEWEST_FOR_P} "
+            "(docs/evaluation.md)."
+        )
 
 
 def _place_of_results(model: str, output: str | None, below: Path = Path()) -> Path:

@@ -90,8 +90,9 @@ def favours(name: str, comparison: Comparison) -> Literal["first", "second", "no
 class _Scored:
     table: pd.DataFrame
     report: dict[str, Any]
-    #: report.json, for messages.
-    file: Path
+    #: Where both lie, for messages.
+    table_file: Path
+    report_file: Path
 
 
 def _read(path: str | Path) -> _Scored:
@@ -101,8 +102,8 @@ def _read(path: str | Path) -> _Scored:
     if len(found) != 1:
         what = "holds no per_patient.csv" if not found else f"holds {len(found)} evaluations"
         raise InputError(f"{path} {what}. Give the per_patient.csv that `brainseg evaluate` wrote, or its folder.")
-    file = found[0].with_name("report.json")
-    return _Scored(_read_table(found[0]), _read_report(file), file)
+    report = found[0].with_name("report.json")
+    return _Scored(_read_table(found[0]), _read_report(report), found[0], report)
 
 
 def _read_table(file: Path) -> pd.DataFrame:
@@ -154,9 +155,9 @@ def _check_measured(first: _Scored, second: _Scored) -> None:
         alike = len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=1e-5, atol=0)
         if not alike or row.distances != there.distances:
             raise InputError(
-                f"{first.file} and {second.file} measured {patient} otherwise: {row.distances} with a spacing of "
-                f"{row.spacing or 'nothing'}, and {there.distances} with {there.spacing or 'nothing'}. Evaluate both "
-                "on the same data with the same --spacing."
+                f"{first.table_file} and {second.table_file} measured {patient} otherwise: {row.distances} with a "
+                f"spacing of {row.spacing or 'nothing'}, and {there.distances} with {there.spacing or 'nothing'}. "
+                "Evaluate both on the same data with the same --spacing."
             )
 
 
@@ -166,6 +167,6 @@ def _check_rules(first: _Scored, second: _Scored) -> None:
         return
     said = "; ".join(f"{name} is {first.report[name]!r} and {second.report[name]!r}" for name in other)
     raise InputError(
-        f"{first.file} and {second.file} were not scored alike: {said}. Evaluate both with "
+        f"{first.report_file} and {second.report_file} were not scored alike: {said}. Evaluate both with "
         f"{' and '.join(dict.fromkeys(MUST_AGREE[name] for name in other))}."
     )
