@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
+from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file, slice_of
 
 from brainseg_keras.app.door import CONTENT_POLICY
 from brainseg_keras.app.results import mask_file, report_file
@@ -170,8 +170,8 @@ def test_nothing_found_is_a_mask_of_zeros_with_figures(predictor):
 
 
 def test_what_shows_in_one_slice_of_several_is_still_a_volume(predictor):
-    images = np.full((3, 40, 40, 3), 80, np.uint8)
-    images[1, 10:30, 10:30] = 240
+    bare = slice_of(tumour=np.zeros_like(GRAY, bool))
+    images = np.repeat(np.stack([bare, GRAY, bare])[..., np.newaxis], 3, axis=-1)
     found = Answer(predictor, Pixels(images, CHANNELS), "scan", lambda share: None).measures(0.5)
     assert found.tumour_size > 300 and found.size_unit == "voxels"
     alone = Answer(predictor, Pixels(images[1:2], CHANNELS), "scan", lambda share: None).measures(0.5)
