@@ -17,6 +17,7 @@ import pandas as pd
 
 from brainseg_keras import TrainingConfig, train
 from brainseg_keras.data import open_source
+from brainseg_keras.evaluation import interval_text
 from brainseg_keras.inference import Predictor
 from brainseg_keras.reports import evaluate, tune
 
@@ -79,14 +80,15 @@ def summary(found) -> str:
     rows = ["| score | mean | 95 % interval | median | n |", "|---|---:|---|---:|---:|"]
     for name in ("dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"):
         s = found.report["patients"][name]
-        rows.append(f"| {name} | {s['mean']:.3f} | {s['low']:.3f} to {s['high']:.3f} | {s['median']:.3f} | {s['n']} |")
+        interval = interval_text(s["low"], s["high"])
+        rows.append(f"| {name} | {s['mean']:.3f} | {interval} | {s['median']:.3f} | {s['n']} |")
     return "\n".join(rows)
 
 
 def patients(found) -> str:
     """Write each patient's scores in Markdown, the worst first."""
     table: pd.DataFrame = found.per_patient.sort_values("dice")
-    rows = ["| patient | Dice | precision | recall | HD95 | tumour pixels |", "|---|---:|---:|---:|---:|---:|"]
+    rows = ["| patient | Dice | precision | recall | HD95 | tumour voxels |", "|---|---:|---:|---:|---:|---:|"]
     for row in table.itertuples():
         rows.append(
             f"| {row.patient} | {row.dice:.3f} | {row.precision:.3f} | {row.recall:.3f} | {row.hd95:.1f} | "

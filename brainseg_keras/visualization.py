@@ -252,7 +252,7 @@ def plot_calibration(chance: np.ndarray, share: np.ndarray, count: np.ndarray, f
 
 
 def plot_dice_against_volume(
-    volume: np.ndarray, dice: np.ndarray, file: str | Path | BinaryIO, *, unit: str = "pixels"
+    volume: np.ndarray, dice: np.ndarray, file: str | Path | BinaryIO, *, unit: str = "voxels"
 ) -> None:
     """Draw each patient's Dice against the size of the tumour.
 

@@ -42,7 +42,7 @@ SETTINGS = {"architecture": "res_unet", "filters": 4, "depth": 1, "size": 32, "b
 
 
 def make_world(folder, *, exports=False):
-    """Make what is damaged: scan.png, data.h5, run/ (one epoch of two, scored), other.csv, and exported networks."""
+    """Make what is damaged: scan.png, data.h5, run/ (one epoch of two, scored), other/ (the same) and exports."""
     from PIL import Image
 
     from brainseg_keras.data.phantom import phantom_volume, write_phantom
@@ -66,7 +66,7 @@ def make_world(folder, *, exports=False):
         predictor = Predictor("run")
         evaluate(predictor, source_of := open_source("data.h5"), split="all", output="run/evaluation/all")
         tune(predictor, source_of)
-        shutil.copy("run/evaluation/all/per_patient.csv", "other.csv")
+        shutil.copytree("run/evaluation/all", "other")
         if exports:
             export("run", "run.onnx")
             export("run", "run.tflite", format="litert")

@@ -28,7 +28,7 @@ COMMANDS = {
     "tune": ("tune", "run", "--data", "data.h5"),
     "export": ("export", "run", "-o", "out.onnx"),
     "check": ("data", "check", "data.h5"),
-    "compare": ("compare", "run", "other.csv"),
+    "compare": ("compare", "run", "other"),
 }
 #: Which commands read a file. A name with a dash in it stands for a damage of its own.
 READ_BY = {
@@ -39,6 +39,7 @@ READ_BY = {
     "run/config.yaml": ("resume", "config"),
     "run/postprocess.json": ("predict", "evaluate", "export"),
     "run/evaluation/all/per_patient.csv": ("compare",),
+    "run/evaluation/all/report.json": ("compare",),
     "data.h5": ("resume", "train", "evaluate", "tune", "check"),
     "run.onnx": ("predict onnx", "evaluate onnx"),
     "run.tflite": ("predict litert", "evaluate litert"),
@@ -48,7 +49,7 @@ READ_BY = {
 _PREDICTING = ("predict", "predict last", "evaluate", "tune", "export")
 #: Two files that do not fit each other: which of them is to blame nobody can say.
 _MAY_ALSO_BE_NAMED = {
-    ("compare", "run/evaluation/all/per_patient.csv"): ("run and other.csv",),
+    ("compare", "run/evaluation/all/per_patient.csv"): ("run and other",),
     **{(command, f"run/{name}.keras"): ("run.json",) for command in _PREDICTING for name in ("best", "last")},
 }
 #: Sentences that tell what to do begin so.

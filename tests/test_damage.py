@@ -6,7 +6,7 @@ import pytest
 from damage import byte_damages, key_damages, make_world, network_damages, store_damages, table_damages, value_damages
 from judge import READ_BY, judge
 
-TABLE = "run/evaluation/all/per_patient.csv"
+TABLE, REPORT = "run/evaluation/all/per_patient.csv", "run/evaluation/all/report.json"
 KNOWN = {
     str(damage): damage
     for damage in (
@@ -60,7 +60,14 @@ CASES = {
         "run/history.csv: val_dice is 'x'",
         "run/history.csv: UTF-16",
     ),
-    "compare": (f"{TABLE}: a folder", f"{TABLE}: no dice", f"{TABLE}: dice is 'x'", f"{TABLE}: UTF-16"),
+    "compare": (
+        f"{TABLE}: a folder",
+        f"{TABLE}: no dice",
+        f"{TABLE}: dice is 'x'",
+        f"{TABLE}: UTF-16",
+        f"{REPORT}: emptied",
+        f"{REPORT}: a folder",
+    ),
     "check": ("data.h5: emptied", "data.h5: no manifest", "data.h5: no masks", "data.h5: channels are a number"),
     "evaluate": (
         "data.h5: intensity is text",

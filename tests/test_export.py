@@ -58,8 +58,8 @@ def test_an_export_carries_its_preprocessing_and_predicts_the_same_masks(format,
     assert twin.postprocessing == predictor.postprocessing
     assert twin.preprocessing == predictor.preprocessing
     summaries = [predict([phantom], tmp_path / str(n), predictor=p).summary for n, p in enumerate((predictor, twin))]
-    assert summaries[0].tumour_pixels.tolist() == summaries[1].tumour_pixels.tolist()
-    assert summaries[0].tumour_pixels.sum() > 0
+    assert summaries[0].tumour_size.tolist() == summaries[1].tumour_size.tolist()
+    assert summaries[0].tumour_size.sum() > 0
 
 
 class Forgetful(keras.layers.Layer):

@@ -62,7 +62,9 @@ def test_the_bounding_box_holds_all_and_is_tight(mask):
 def test_measures_by_every_pixel_and_every_pair(mask, spacing):
     tumour = np.random.default_rng(0).random(mask.shape, "float32")
     found = measure(mask.astype(np.uint8), tumour, spacing)
-    assert found.tumour_pixels == mask.sum()
+    assert found.tumour_size == mask.sum()
+    # What is marked in one slice is an area, in several a volume.
+    assert found.size_unit == ("pixels" if len(mask) == 1 else "voxels")
     assert found.tumour_ml == (None if spacing is None else pytest.approx(mask.sum() * np.prod(spacing) / 1000))
     assert found.confidence == pytest.approx(tumour[mask].mean() if mask.any() else 1 - tumour.max(), abs=1e-5)
     steps = np.array((1.0, 1.0) if spacing is None else spacing[1:])
@@ -96,4 +98,4 @@ def test_rows_and_columns_have_sizes_of_their_own(spacing, expected):
     mask[0, 4, 2:12], mask[2, 1:13, 7] = 1, 1
     found = measure(mask, np.full(mask.shape, 0.5), spacing)
     assert found.largest_diameter == pytest.approx(expected)
-    assert found.unit == ("pixels" if spacing is None else "mm")
+    assert found.diameter_unit == ("pixels" if spacing is None else "mm")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
+from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file, slice_of
 
 from brainseg_keras.app.door import CONTENT_POLICY
 from brainseg_keras.app.results import mask_file, report_file
@@ -17,7 +17,7 @@ from brainseg_keras.app.server import create_app, find_models
 from brainseg_keras.app.sessions import Models, Visits
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.uploads import collect
-from brainseg_keras.app.view import MODES, OUTLINE, Wish, render
+from brainseg_keras.app.view import MODES, OUTLINE, Wish, describe, render
 from brainseg_keras.app.view import picture as picture_of
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.scans import Pixels, find_scans
@@ -150,7 +150,8 @@ def test_sliders_say_what_the_whole_way_says(predictor, pixels, threshold):
         np.testing.assert_array_equal(answer.plane(place, threshold), expected[place])
     ours = dataclasses.asdict(answer.measures(threshold))
     theirs = dataclasses.asdict(measure(expected, probabilities, pixels.spacing))
-    assert ours.pop("unit") == theirs.pop("unit") == "mm"
+    assert ours.pop("diameter_unit") == theirs.pop("diameter_unit") == "mm"
+    assert ours.pop("size_unit") == theirs.pop("size_unit") == "voxels"
     assert ours == pytest.approx(theirs, rel=1e-5)
     assert ours["tumour_ml"] == pytest.approx(expected.sum() * 3 / 1000)
 
@@ -161,9 +162,20 @@ def test_nothing_found_is_a_mask_of_zeros_with_figures(predictor):
     answer = Answer(predictor, Pixels(images, CHANNELS), "scan", lambda share: None)
     assert not answer.labels(0.5).any()
     found = answer.measures(0.5)
-    assert (found.tumour_pixels, found.tumour_ml, found.largest_diameter, found.unit) == (0, None, 0.0, "pixels")
+    assert (found.tumour_size, found.size_unit, found.tumour_ml) == (0, "voxels", None)
+    assert (found.largest_diameter, found.diameter_unit) == (0.0, "pixels")
+    assert describe(found)["Volume"] == "0 voxels"
     assert found.confidence == pytest.approx(1 - predictor.probabilities(images).max(), abs=1e-6)
     assert answer.fullest(0.5) == 1
+
+
+def test_what_shows_in_one_slice_of_several_is_still_a_volume(predictor):
+    bare = slice_of(tumour=np.zeros_like(GRAY, bool))
+    images = np.repeat(np.stack([bare, GRAY, bare])[..., np.newaxis], 3, axis=-1)
+    found = Answer(predictor, Pixels(images, CHANNELS), "scan", lambda share: None).measures(0.5)
+    assert found.tumour_size > 300 and found.size_unit == "voxels"
+    alone = Answer(predictor, Pixels(images[1:2], CHANNELS), "scan", lambda share: None).measures(0.5)
+    assert describe(alone)["Area"] == f"{alone.tumour_size:,} pixels"
 
 
 def test_the_network_says_how_far_it_is(predictor, pixels):

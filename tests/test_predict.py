@@ -34,7 +34,7 @@ def test_each_kind_of_picture(name, predictor, tmp_path):
     assert (overlay == (255, 70, 60)).all(axis=-1).any()
     row = done.summary.iloc[0]
     assert row.file == str(file)
-    assert row.tumour_pixels == (mask > 0).sum()
+    assert row.tumour_size == (mask > 0).sum()
     # The DICOM file says 0.8 mm between rows, where the others speak of pixels.
     assert row.largest_diameter == pytest.approx(2 * 14 * (0.8 if name.endswith("dcm") else 1), abs=3)
     assert row.confidence > 0.9
@@ -76,7 +76,7 @@ def test_nifti_comes_back_in_its_own_array(axes, ending, predictor, tmp_path):
     chance = nibabel.load(tmp_path / "out" / f"scan_probability{ending}").get_fdata()
     np.testing.assert_array_equal(chance > 0.5, answer > 0)
     row = done.summary.iloc[0]
-    assert row.unit == "mm"
+    assert row.diameter_unit == "mm"
     assert row.tumour_ml == pytest.approx((answer > 0).sum() * np.prod((1.0, 2.0, 4.0)) / 1000)
 
 
@@ -140,7 +140,7 @@ def test_a_dicom_series_is_one_volume_in_its_order(predictor, tmp_path):
     done = predict([tmp_path / "series"], tmp_path / "out", predictor=predictor)
     assert len(done.summary) == 4
     row = done.summary.set_index("mask").loc[str(tmp_path / "out" / "file2_mask.png")]
-    assert row.tumour_ml == pytest.approx(row.tumour_pixels * 5 * 0.8 * 0.6 / 1000)
+    assert row.tumour_ml == pytest.approx(row.tumour_size * 5 * 0.8 * 0.6 / 1000)
 
 
 def test_one_channel_fills_all_and_that_is_said_once(predictor, tmp_path, caplog):
@@ -179,8 +179,8 @@ def test_a_patients_slices_share_their_intensities_and_a_lone_one_has_its_own(pr
         Image.fromarray(np.repeat(pixels[..., None], 3, -1)).save(folder / f"Patient_1_{number}.tif")
     together = predict([folder], tmp_path / "together", predictor=predictor).summary
     alone = predict([folder / "Patient_1_4.tif"], tmp_path / "alone", predictor=predictor).summary
-    assert together.tumour_pixels.iloc[3] > 2000
-    assert alone.tumour_pixels.iloc[0] == 0
+    assert together.tumour_size.iloc[3] > 2000
+    assert alone.tumour_size.iloc[0] == 0
 
 
 def test_the_batch_size_changes_nothing(phantom, tmp_path):
@@ -193,9 +193,9 @@ def test_the_batch_size_changes_nothing(phantom, tmp_path):
         predictor = Predictor(model, batch_size=batch_size, postprocessing=Postprocessing(0.47, flip=True))
         results.append(predict([phantom], tmp_path / str(batch_size), predictor=predictor, overlays=False).summary)
     for other in results[1:]:
-        assert (other.tumour_pixels == results[0].tumour_pixels).all()
+        assert (other.tumour_size == results[0].tumour_size).all()
         np.testing.assert_allclose(other.confidence, results[0].confidence, atol=1e-5)
-    assert results[0].tumour_pixels.sum() > 0
+    assert results[0].tumour_size.sum() > 0
 
 
 def test_flip_averages_a_slice_and_its_mirror(predictor):

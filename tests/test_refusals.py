@@ -46,7 +46,7 @@ def test_a_bad_file_is_named_and_the_others_go_on(name, predictor, tmp_path):
     assert table.loc[file].drop("error").isna().all()
     good = table.loc[str(tmp_path / "good.png")]
     assert good.isna().to_dict() == {name: name in ("tumour_ml", "error") for name in table.columns}
-    assert good.tumour_pixels == done.summary.tumour_pixels[0] > 0
+    assert good.tumour_size == done.summary.tumour_size[0] > 0
 
 
 def test_ghostscript_is_not_asked(monkeypatch, tmp_path):
@@ -96,7 +96,7 @@ def test_any_name_is_segmented_and_listed(name, predictor, tmp_path):
     assert np.array(Image.open(written)).any()
     (row,) = pd.read_csv(tmp_path / "out" / "summary.csv").itertuples()
     assert row.mask == done.summary["mask"][0] == str(written)
-    assert row.tumour_pixels > 0
+    assert row.tumour_size > 0
     assert result in row.file
     # And again, over what is there.
     predict([tmp_path / "in"], tmp_path / "out", predictor=predictor)
@@ -234,7 +234,7 @@ def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_fil
     assert [row["file"] for row in content["results"]] == ["colour.tiff", "gray.png"]
     assert list(content["failures"]) == ["text.png"]
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
-    assert summary.tumour_pixels[:2].tolist() == [row["tumour_pixels"] for row in content["results"]]
+    assert summary.tumour_size[:2].tolist() == [row["tumour_size"] for row in content["results"]]
     assert summary.file.tolist() == ["colour.tiff", "gray.png", "text.png"]
     assert summary.error[2] == content["failures"]["text.png"]
     assert (tmp_path / "out" / "summary.csv").read_text().splitlines()[1].split(",")[1].isdigit()

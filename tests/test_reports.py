@@ -6,18 +6,19 @@ import re
 import keras
 import numpy as np
 import pandas as pd
+import plain
 import pytest
 from commands import brainseg
 from PIL import Image
 from scans import CHANNELS, brightness_model, lgg_folder
-from sklearn.metrics import classification_report
+from sklearn.metrics import average_precision_score, classification_report
 
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference import Postprocessing, Predictor, predict
-from brainseg_keras.reports import compare, evaluate, tune
+from brainseg_keras.reports import evaluate, tune
 
 
 @pytest.fixture(scope="module")
@@ -47,59 +48,128 @@ def ratio(numerator, denominator, wrong):
     return numerator / denominator if denominator else float(wrong == 0)
 
 
-def test_every_figure_is_that_of_the_mask_files(evaluated, predictor, folder, tmp_path):
-    """Predict to PNG, read both masks back with Pillow, count with NumPy: nothing of the package but `predict`."""
+def overlap_by_hand(truth, answer):
+    tp, fp = int((truth & answer).sum()), int((~truth & answer).sum())
+    fn, tn = int((truth & ~answer).sum()), int((~truth & ~answer).sum())
+    return {
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
+        "tn": tn,
+        "dice": ratio(2 * tp, 2 * tp + fp + fn, fp + fn),
+        "iou": ratio(tp, tp + fp + fn, fp + fn),
+        "precision": ratio(tp, tp + fp, fp + fn),
+        "recall": ratio(tp, tp + fn, fp + fn),
+        "specificity": ratio(tn, tn + fp, fp + fn),
+        "pixel_accuracy": (tp + tn) / truth.size,
+        "volume_true": tp + fn,
+        "volume_pred": tp + fp,
+        "volume_error": fp - fn,
+    }
+
+
+def surfaces_and_lesions_by_hand(truth, answer):
+    sides = [np.array(side) for side in plain.distances_by_slice(truth, answer)]
+    pooled = np.concatenate(sides)
+    lesions, marked = plain.parts(truth), plain.parts(answer)
+    found = sum(any(lesion & part for part in marked) for lesion in lesions)
+    right = sum(any(lesion & part for lesion in lesions) for part in marked)
+    return {
+        "hd95": max(np.percentile(side, 95) for side in sides),
+        "average_surface_distance": pooled.mean(),
+        "surface_dice": (pooled <= 2).mean(),
+        "lesions": len(lesions),
+        "lesions_found": found,
+        "lesions_invented": len(marked) - right,
+        "lesion_recall": ratio(found, len(lesions), len(marked)),
+        "lesion_precision": ratio(right, len(marked), len(lesions)),
+    }
+
+
+@pytest.fixture(scope="module")
+def files(predictor, folder, tmp_path_factory):
+    """Masks and 16-bit probabilities as `predict` writes them, read back with Pillow: truth, answer, probability."""
+    written = tmp_path_factory.mktemp("predicted")
+    predict([folder], written, predictor=predictor, overlays=False, probabilities=True)
+
+    def read(patient, kind):
+        where, ending = (folder, "_mask.tif") if kind == "truth" else (written, f"_{kind}.png")
+        stack = [np.array(Image.open(where / patient / f"{patient}_{n}{ending}")) for n in range(1, 9)]
+        return np.stack(stack)
+
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return {
+        name: (read(name, "truth") > 0, read(name, "mask") > 0, read(name, "probability") / 65535) for name in names
+    }
+
+
+def test_every_figure_is_that_of_the_mask_files(evaluated, files):
+    """Counted with NumPy and pixel by pixel (tests/plain.py): nothing of the package but `predict`."""
     _, report_folder = evaluated
-    predict([folder], tmp_path, predictor=predictor, overlays=False)
-    table = pd.read_csv(report_folder / "per_patient.csv").set_index("patient")
-    slices = pd.read_csv(report_folder / "per_slice.csv").set_index(["patient", "slice"])
-    dices, slice_dices, empties = {}, [], []
-    pooled = np.zeros(4, int)
-    for patient in sorted(path for path in folder.iterdir() if path.is_dir()):
-        counts = np.zeros(4, int)
-        for number in range(1, 9):
-            name = f"{patient.name}_{number}_mask"
-            truth = np.array(Image.open(patient / f"{name}.tif")) > 0
-            answer = np.array(Image.open(tmp_path / patient.name / f"{name}.png")) > 0
-            tp, fp, fn = (truth & answer).sum(), (~truth & answer).sum(), (truth & ~answer).sum()
-            counts += (tp, fp, fn, (~truth & ~answer).sum())
-            slice_dices.append(ratio(2 * tp, 2 * tp + fp + fn, 0))
-            empties.append(not truth.any() and not answer.any())
-            assert slices.dice[patient.name, number] == pytest.approx(slice_dices[-1], abs=1e-12)
-        tp, fp, fn, tn = counts
-        row = table.loc[patient.name]
-        assert row[["tp", "fp", "fn", "tn"]].tolist() == counts.tolist()
-        expected = {
-            "dice": ratio(2 * tp, 2 * tp + fp + fn, fp + fn),
-            "iou": ratio(tp, tp + fp + fn, fp + fn),
-            "precision": ratio(tp, tp + fp, fp + fn),
-            "recall": ratio(tp, tp + fn, fp + fn),
-            "specificity": ratio(tn, tn + fp, fp + fn),
-            "pixel_accuracy": (tp + tn) / counts.sum(),
-            "volume_error": fp - fn,
-        }
-        assert row[list(expected)].to_dict() == pytest.approx(expected, abs=1e-12)
-        dices[patient.name] = expected["dice"]
-        pooled += counts
     report = json.loads((report_folder / "report.json").read_text())
-    values = list(dices.values())
-    assert report["patients"]["dice"]["n"] == len(values) == 6
-    assert report["patients"]["dice"]["mean"] == pytest.approx(np.mean(values), abs=1e-12)
-    assert report["patients"]["dice"]["median"] == pytest.approx(np.median(values), abs=1e-12)
-    assert report["patients"]["dice"]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
-    tp, fp, fn, tn = pooled.tolist()
+    table = pd.read_csv(report_folder / "per_patient.csv").set_index("patient")
+    expected = pd.DataFrame(
+        {
+            name: overlap_by_hand(truth, answer) | surfaces_and_lesions_by_hand(truth, answer)
+            for name, (truth, answer, _) in files.items()
+        }
+    ).T
+    # Nothing is left out but the words.
+    assert set(table) - set(expected) == {"slices", "spacing", "distances"}
+    assert set(table.distances) == {"2-D"} and table.spacing.isna().all() and set(table.slices) == {8}
+    pd.testing.assert_frame_equal(
+        table.loc[expected.index, expected.columns].astype(float),
+        expected.astype(float),
+        rtol=0,
+        atol=1e-9,
+        check_names=False,
+    )
+    assert expected.lesions_invented.sum() > 0 and expected.surface_dice.nunique() > 3
+    assert set(report["patients"]) <= set(expected)
+    for name, summary in report["patients"].items():
+        assert summary["n"] == len(files) == 6
+        assert summary["mean"] == pytest.approx(expected[name].mean(), abs=1e-9), name
+        assert summary["median"] == pytest.approx(expected[name].median(), abs=1e-9), name
+        assert summary["sd"] == pytest.approx(expected[name].std(ddof=1), abs=1e-9), name
+    tp, fp, fn, tn = expected[["tp", "fp", "fn", "tn"]].sum().astype(int)
     assert report["confusion"]["pixels"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
-    assert report["pooled_pixels"]["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-12)
-    full = np.repeat([1, 0, 1, 0], [tp, fp, fn, tn])
-    marked = np.repeat([1, 1, 0, 0], [tp, fp, fn, tn])
-    expected = classification_report(full, marked, target_names=["background", "tumour"], output_dict=True)
-    assert report["classification_report"]["pixels"]["tumour"] == pytest.approx(expected["tumour"])
-    slice_dices, empties = np.array(slice_dices), np.array(empties)
-    assert report["slices"]["both_empty_skipped"]["n"] == (~empties).sum() < len(empties)
-    assert report["slices"]["both_empty_skipped"]["mean"] == pytest.approx(slice_dices[~empties].mean())
-    assert report["slices"]["both_empty_is_0"]["mean"] == pytest.approx(slice_dices[~empties].sum() / len(empties))
-    assert report["slices"]["both_empty_is_1"]["n"] == len(empties)
-    assert 0.2 < np.mean(values) < 1, "a test on masks that are all right or all wrong shows little"
+    full, marked = (np.concatenate([masks[place].ravel() for masks in files.values()]) for place in (0, 1))
+    pooled = {name: report["pooled_pixels"][name] for name in ("dice", "iou", "precision", "recall", "specificity")}
+    assert pooled == pytest.approx({name: overlap_by_hand(full, marked)[name] for name in pooled}, abs=1e-12)
+    ours = report["classification_report"]["pixels"]["tumour"]
+    theirs = classification_report(full, marked, target_names=["background", "tumour"], output_dict=True)
+    assert ours == pytest.approx(theirs["tumour"])
+    assert 0.2 < expected.dice.mean() < 1, "a test on masks that are all right or all wrong shows little"
+
+
+def test_every_slice_is_that_of_the_mask_files(evaluated, files):
+    report = json.loads((evaluated[1] / "report.json").read_text())
+    slices = pd.read_csv(evaluated[1] / "per_slice.csv").set_index(["patient", "slice"])
+    dices, empties = [], []
+    for patient, (truths, answers, _) in files.items():
+        for number, (truth, answer) in enumerate(zip(truths, answers, strict=True), 1):
+            expected = overlap_by_hand(truth, answer)
+            for name in ("tp", "fp", "fn", "tn", "dice", "iou"):
+                assert slices[name][patient, number] == pytest.approx(expected[name], abs=1e-12)
+            dices.append(expected["dice"])
+            empties.append(not truth.any() and not answer.any())
+    dices, empties = np.array(dices), np.array(empties)
+    means = report["slices"]
+    assert means["both_empty_skipped"] == {"mean": pytest.approx(dices[~empties].mean()), "n": (~empties).sum()}
+    assert means["both_empty_is_0"]["mean"] == pytest.approx(dices[~empties].sum() / len(empties))
+    assert means["both_empty_is_1"] == {"mean": pytest.approx(dices.mean()), "n": len(empties)}
+    assert 0 < empties.sum() < len(empties)
+
+
+def test_precision_and_calibration_are_those_of_the_probability_files(evaluated, files):
+    """Of 16 bits each, where the report counts in thousandths."""
+    truth, chance = (np.concatenate([arrays[place].ravel() for arrays in files.values()]) for place in (0, 2))
+    report = evaluated[0].report
+    assert report["average_precision"] == pytest.approx(average_precision_score(truth, chance), abs=2e-3)
+    bins = np.minimum((chance * 10).astype(int), 9)
+    gaps = [abs(chance[bins == b].mean() - truth[bins == b].mean()) * (bins == b).sum() for b in np.unique(bins)]
+    assert report["expected_calibration_error"] == pytest.approx(sum(gaps) / len(chance), abs=1e-4)
+    assert 0.3 < report["average_precision"] < 0.99 and report["expected_calibration_error"] > 1e-3
 
 
 def test_slices_are_counted_by_what_they_show_and_what_was_marked(evaluated):
@@ -145,14 +215,26 @@ def test_the_page_stands_alone_and_shows_the_extremes(evaluated):
         assert f"{patient}: Dice" in page
     assert page.count("data:image/png;base64,") == 3 + len(found.pictures)
     assert f"n = {len(order)}" in page
+    assert "2-D slice by slice, pixels" in page and "volumes in voxels" in page
 
 
-def test_spacing_turns_distances_into_millimetres(predictor, source, evaluated):
-    wide = evaluate(predictor, source, split="all", spacing=(3, 3, 3), tolerance=6)
-    np.testing.assert_allclose(wide.per_patient.hd95, 3 * evaluated[0].per_patient.hd95)
-    np.testing.assert_allclose(wide.per_patient.surface_dice, evaluated[0].per_patient.surface_dice)
-    np.testing.assert_allclose(wide.per_patient.volume_true, 0.027 * evaluated[0].per_patient.volume_true)
-    assert wide.report["unit"] == "mm"
+def test_spacing_turns_distances_into_millimetres_and_3d(predictor, source, evaluated, files):
+    found = evaluated[0]
+    wide, small = (
+        evaluate(predictor, source, split="all", spacing=(step, step, step), tolerance=2 * step) for step in (3, 1)
+    )
+    np.testing.assert_allclose(wide.per_patient.hd95, 3 * small.per_patient.hd95)
+    np.testing.assert_allclose(wide.per_patient.surface_dice, small.per_patient.surface_dice)
+    np.testing.assert_allclose(wide.per_patient.volume_true, 0.027 * found.per_patient.volume_true)
+    for name, row in small.per_patient.set_index("patient").iterrows():
+        forth, back = plain.every_distance(*files[name][:2], (1, 1, 1))
+        assert row.hd95 == pytest.approx(max(np.percentile(forth, 95), np.percentile(back, 95)))
+    # From slice to slice the tumour's radius changes: in 2-D there is less surface, and it lies further away.
+    assert (small.per_patient.surface_dice > found.per_patient.surface_dice).all()
+    assert set(wide.per_patient.distances) == {"3-D"} and set(found.per_patient.distances) == {"2-D"}
+    keys = ("unit", "volume_unit", "distances", "spacing")
+    assert [wide.report[key] for key in keys] == ["mm", "ml", "3-D, mm", [3.0, 3.0, 3.0]]
+    assert [found.report[key] for key in keys] == ["pixels", "voxels", "2-D slice by slice, pixels", None]
 
 
 class Shifted:
@@ -305,43 +387,6 @@ def test_a_damaged_choice_is_named(text, tmp_path):
         Postprocessing.read(tmp_path, {}, "run.json")
 
 
-# ---- comparing
-
-
-def test_comparison_is_by_patient_whatever_the_order(evaluated, predictor, source, tmp_path):
-    _, folder = evaluated
-    worse = Predictor(
-        predictor.model,
-        preprocessing=Preprocessing(60),
-        channels=CHANNELS,
-        postprocessing=Postprocessing(threshold=0.99),
-    )
-    evaluate(worse, source, split="all", output=tmp_path / "worse")
-    table = pd.read_csv(tmp_path / "worse" / "per_patient.csv")
-    table.sample(frac=1, random_state=0).to_csv(tmp_path / "worse" / "per_patient.csv", index=False)
-    result = compare(folder, tmp_path / "worse" / "per_patient.csv")["dice"]
-    first = pd.read_csv(folder / "per_patient.csv").set_index("patient").dice
-    expected = (first - table.set_index("patient").dice).mean()
-    assert result.difference == pytest.approx(expected)
-    assert result.n == 6
-
-
-def test_other_patients_and_other_masks_are_refused(evaluated, tmp_path):
-    _, folder = evaluated
-    table = pd.read_csv(folder / "per_patient.csv")
-    table.iloc[1:].to_csv(tmp_path / "fewer.csv", index=False)
-    with pytest.raises(InputError, match="different patients"):
-        compare(folder, tmp_path / "fewer.csv")
-    table.assign(fn=table.fn + 1).to_csv(tmp_path / "other.csv", index=False)
-    with pytest.raises(InputError, match="other masks"):
-        compare(folder, tmp_path / "other.csv")
-    (tmp_path / "text.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="not what `brainseg evaluate` writes"):
-        compare(folder, tmp_path / "text.csv")
-    with pytest.raises(InputError, match=r"holds no per_patient\.csv"):
-        compare(folder, tmp_path / "absent")
-
-
 # ---- the commands
 
 
@@ -354,7 +399,7 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
     (run / "run.json").write_text(json.dumps(info))
     before = brainseg("evaluate", run, "--data", folder, "--split", "val", "-o", "before", cwd=tmp_path)
     assert before.returncode == 0, before.stderr
-    assert re.search(r"Dice per patient 0\.\d{3} \(95 % interval .* n = 1", before.stdout)
+    assert re.search(r"Dice per patient 0\.\d{3} \(95 % interval none: too few patients\), .* n = 1", before.stdout)
     tuned = brainseg("tune", run, "--data", folder, "--json", cwd=tmp_path)
     assert tuned.returncode == 0, tuned.stderr
     assert json.loads(tuned.stdout)["tried"] > 100
@@ -365,7 +410,10 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
     assert (run / "evaluation" / "val" / "report.html").is_file()
     compared = brainseg("compare", run, "before", "--json", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
-    assert json.loads(compared.stdout)["dice"]["difference"] >= 0
+    dice = json.loads(compared.stdout)["dice"]
+    assert dice["difference"] >= 0
+    # Of one patient.
+    assert (dice["low"], dice["high"], dice["p_bootstrap"], dice["favours"]) == (None, None, None, "none")
 
 
 @pytest.mark.parametrize(

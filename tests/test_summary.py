@@ -53,8 +53,8 @@ def test_a_scan_that_is_segmented_again_has_one_row(predictor, scans):
     again = predict([scans / "a.png"], scans / "out", predictor=predictor).summary
     table = pd.read_csv(scans / "out" / "summary.csv").set_index("file")
     assert sorted(table.index) == [str(scans / "a.png"), str(scans / "b.png")]
-    now, other = (table.tumour_pixels[str(scans / name)] for name in ("a.png", "b.png"))
-    assert now == again.tumour_pixels[0] < other
+    now, other = (table.tumour_size[str(scans / name)] for name in ("a.png", "b.png"))
+    assert now == again.tumour_size[0] < other
 
 
 def test_a_scan_that_fails_now_loses_its_old_row_and_the_reverse(predictor, scans):
@@ -91,7 +91,7 @@ def test_calls_at_once_lose_no_row(tmp_path):
         names = [f"{number}_{place}.png" for place in range(5)]
         for name in names:
             (tmp_path / f"{name}_mask.png").write_text("")
-        rows = [{"file": name, "tumour_pixels": 3, "mask": str(tmp_path / f"{name}_mask.png")} for name in names]
+        rows = [{"file": name, "tumour_size": 3, "mask": str(tmp_path / f"{name}_mask.png")} for name in names]
         add_to_summary(tmp_path, rows, {}, names)
 
     with ThreadPoolExecutor(8) as pool:

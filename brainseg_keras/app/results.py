@@ -89,7 +89,7 @@ def _facts(study: Study, answer: Answer, wish: Wish) -> dict[str, str]:
     height, width = answer.shape[1:]
     rules = [f"threshold {wish.threshold:g} (default {chosen.threshold:g})"]
     rules += ["largest component alone"] if chosen.largest_component else []
-    rules += [f"components of {chosen.smallest_component} pixels or more"] if chosen.smallest_component > 1 else []
+    rules += [f"components of {chosen.smallest_component} voxels or more"] if chosen.smallest_component > 1 else []
     rules += ["mean with the mirror image"] if chosen.flip else []
     size = f"{len(study.slice_names)} slices of {width} x {height} pixels"
     if spacing:

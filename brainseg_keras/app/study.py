@@ -90,7 +90,8 @@ class Answer:
                 slice(int(part.start + start), int(part.stop + start))
                 for part, start in zip(inner, self._corner, strict=True)
             )
-            self._found = _Found(threshold, box, labels, measure(labels, self._tumour[inner], self._spacing))
+            measures = measure(labels, self._tumour[inner], self._spacing, slices=self.shape[0])
+            self._found = _Found(threshold, box, labels, measures)
         return self._found
 
 

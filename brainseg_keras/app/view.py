@@ -75,12 +75,13 @@ def describe(measures: Measures) -> dict[str, str]:
     Returns:
         Names and values with their units.
     """
-    volume = f"{measures.tumour_pixels:,} pixels"
+    size = f"{measures.tumour_size:,} {measures.size_unit}"
     if measures.tumour_ml is not None:
-        volume = f"{measures.tumour_ml:.1f} ml ({volume})"
+        size = f"{measures.tumour_ml:.1f} ml ({size})"
+    flat = measures.tumour_ml is None and measures.size_unit == "pixels"
     return {
-        "Volume": volume,
-        "Largest diameter in a slice": f"{measures.largest_diameter:.1f} {measures.unit}",
+        "Area" if flat else "Volume": size,
+        "Largest diameter in a slice": f"{measures.largest_diameter:.1f} {measures.diameter_unit}",
         "Confidence": f"{measures.confidence:.2f}",
     }
 

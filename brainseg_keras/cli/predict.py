@@ -32,7 +32,7 @@ def predict_command(
         None,
         "--smallest-component",
         within=ranges.SMALLEST_COMPONENT,
-        help="Drop connected parts of fewer pixels; default as tuned.",
+        help="Drop connected parts of fewer voxels; default as tuned.",
     ),
     largest_component: bool = typer.Option(
         None, "--largest-component/--no-largest-component", help="Keep the largest part alone; default as tuned."
@@ -73,7 +73,7 @@ def predict_command(
         rows = done.summary.astype(object).where(done.summary.notna(), None).to_dict("records")
         typer.echo(json.dumps({"output": output, "results": rows, "failures": done.failures}))
     else:
-        marked = int((done.summary.tumour_pixels > 0).sum())
+        marked = int((done.summary.tumour_size > 0).sum())
         typer.echo(f"{len(done.summary)} masks, {marked} of them with tumour: {output}", err=True)
     if done.failures:
         raise IncompleteError(

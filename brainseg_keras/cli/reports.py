@@ -24,10 +24,15 @@ def evaluate_command(
         None, "-o", "--output", kind="folder", help="Folder of the report; default <run>/evaluation/<split>."
     ),
     spacing: str = typer.Option(
-        None, help=f"Millimetres between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}."
+        None,
+        help=f"Millimetres between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}. Without it, "
+        "where the files do not say, distances are measured slice by slice in pixels.",
     ),
     tolerance: float = number(
-        2.0, "--tolerance", within=ranges.TOLERANCE, help="Of surface Dice, in mm, or in pixels without --spacing."
+        2.0,
+        "--tolerance",
+        within=ranges.TOLERANCE,
+        help="Of surface Dice, in mm, or in pixels where no spacing is known.",
     ),
     batch_size: int = options.BATCH_SIZE,
     root: str = ROOT,
@@ -39,6 +44,7 @@ def evaluate_command(
     steps = _spacing(spacing)
     folder = _place_of_results(model, output, Path("evaluation") / split)
     from brainseg_keras.data.sources import open_source
+    from brainseg_keras.evaluation import interval_text
     from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import evaluate
 
@@ -63,7 +69,7 @@ def evaluate_command(
             f"n = {scores['dice']['n']}"
         )
     typer.echo(
-        f"Dice per patient {dice['mean']:.3f} (95 % interval {dice['low']:.3f} to {dice['high']:.3f}), median "
+        f"Dice per patient {dice['mean']:.3f} (95 % interval {interval_text(dice['low'], dice['high'])}), median "
         f"{dice['median']:.3f}, n = {dice['n']} ({found.report['role']}): {folder / 'report.html'}"
     )
 
@@ -115,27 +121,36 @@ def compare_command(
     """Compare two evaluations of the same patients: paired bootstrap and Wilcoxon."""
     from rich.table import Table
 
-    from brainseg_keras.reports.compare import compare, favours_first
+    from brainseg_keras.evaluation import interval_text
+    from brainseg_keras.evaluation.statistics import FEWEST_FOR_INTERVAL, FEWEST_FOR_P
+    from brainseg_keras.reports.compare import compare, favours
 
     compared = compare(first, second)
     if as_json:
-        typer.echo(json.dumps({name: dataclasses.asdict(result) for name, result in compared.items()}))
+        rows = {
+            name: dataclasses.asdict(result) | {"favours": favours(name, result)} for name, result in compared.items()
+        }
+        typer.echo(json.dumps(rows))
         return
     patients = next(iter(compared.values())).n
-    table = Table(title=f"{first} minus {second}, {patients} patients")
+    table = Table(title=f"{first} minus {second}, {patients} patient{'s' * (patients != 1)}")
     for heading in ("score", "difference", "95 % interval", "p (bootstrap)", "p (Wilcoxon)", "favours"):
         table.add_column(heading)
     for name, result in compared.items():
-        favoured = "first" if favours_first(name, result) else "second"
         table.add_row(
             name,
             f"{result.difference:+.4f}",
-            f"{result.low:+.4f} to {result.high:+.4f}",
-            f"{result.p_bootstrap:.3f}",
-            f"{result.p_wilcoxon:.3f}",
-            "neither" if result.difference == 0 else favoured,
+            "none" if result.low is None else interval_text(result.low, result.high, "+.4f"),
+            "none" if result.p_bootstrap is None else f"{result.p_bootstrap:.4f}",
+            f"{result.p_wilcoxon:.4f}",
+            favours(name, result),
         )
     plain_console().print(table, soft_wrap=True)
+    if patients < FEWEST_FOR_P:
+        typer.echo(
+            f"Too few patients: an interval needs {FEWEST_FOR_INTERVAL}, the p of a bootstrap {FEWEST_FOR_P} "
+            "(docs/evaluation.md)."
+        )
 
 
 def _place_of_results(model: str, output: str | None, below: Path = Path()) -> Path:

@@ -14,7 +14,7 @@ from brainseg_keras.evaluation.scores import (
     recall,
     specificity,
 )
-from brainseg_keras.evaluation.statistics import Comparison, Summary, compare_paired, summarise
+from brainseg_keras.evaluation.statistics import Comparison, Summary, compare_paired, interval_text, summarise
 
 __all__ = [
     "Comparison",
@@ -25,6 +25,7 @@ __all__ = [
     "confusion",
     "count_lesions",
     "dice",
+    "interval_text",
     "iou",
     "largest_component",
     "mean_over_slices",

@@ -1,5 +1,6 @@
 """All scores of one patient, and of each slice, from a mask of the truth and a mask of the answer."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ OVERLAP = {
 }
 #: Columns of which smaller is better.
 DISTANCES = ("hd95", "average_surface_distance")
+#: Between what a score lies, where that is known.
+BOUNDS = dict.fromkeys((*OVERLAP, "surface_dice", "lesion_recall", "lesion_precision"), (0.0, 1.0)) | dict.fromkeys(
+    DISTANCES, (0.0, math.inf)
+)
 
 
 def score_patient(
@@ -42,14 +47,15 @@ def score_patient(
     Args:
         y_true: Mask of shape `(slices, height, width)`, bool or 0/1.
         y_pred: Mask of the same shape.
-        spacing: Millimetres between slices, rows and columns; None where unknown: distances are in pixels then, and
-            volumes in pixels.
+        spacing: Millimetres between slices, rows and columns; None where unknown: distances are measured slice by
+            slice and in pixels then, and volumes are in voxels.
         tolerance: Of surface Dice, in millimetres, or in pixels without spacing.
 
     Returns:
-        One row of per_patient.csv: the four counts; dice, iou, precision, recall, specificity, pixel_accuracy; hd95,
-        average_surface_distance, surface_dice; lesions, lesions_found, lesions_invented, lesion_recall,
-        lesion_precision; volume_true, volume_pred and volume_error (answer minus truth), in ml or in pixels.
+        One row of per_patient.csv: the four counts; dice, iou, precision, recall, specificity, pixel_accuracy;
+        distances (`3-D` or `2-D`, how they were measured), hd95, average_surface_distance, surface_dice; lesions,
+        lesions_found, lesions_invented, lesion_recall, lesion_precision; volume_true, volume_pred and volume_error
+        (answer minus truth), in ml or in voxels.
 
     Raises:
         InputError: Shapes differ, or a value is neither 0 nor 1.
@@ -64,11 +70,12 @@ def score_patient(
     counts = confusion(y_true, y_pred)
     distances = SurfaceDistances(y_true, y_pred, spacing)
     lesions = count_lesions(y_true, y_pred)
-    pixel = 1.0 if spacing is None else float(np.prod(spacing)) / 1000
-    truth, answer = (counts.tp + counts.fn) * pixel, (counts.tp + counts.fp) * pixel
+    voxel = 1.0 if spacing is None else float(np.prod(spacing)) / 1000
+    truth, answer = (counts.tp + counts.fn) * voxel, (counts.tp + counts.fp) * voxel
     return {
         **dict(zip(("tp", "fp", "fn", "tn"), counts, strict=True)),
         **{name: score(counts) for name, score in OVERLAP.items()},
+        "distances": f"{distances.dimension}-D",
         "hd95": distances.hausdorff(95),
         "average_surface_distance": distances.average(),
         "surface_dice": distances.surface_dice(tolerance),

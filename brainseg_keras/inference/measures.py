@@ -1,4 +1,4 @@
-"""What a mask measures: pixels, volume, largest diameter, and how sure the network was of it."""
+"""What a mask measures: area or volume, largest diameter, and how sure the network was of it."""
 
 import math
 from dataclasses import dataclass
@@ -12,27 +12,32 @@ class Measures:
     """Figures of one mask.
 
     Args:
-        tumour_pixels: How many pixels are marked.
+        tumour_size: How many pixels of a lone slice, or voxels of a volume, are marked.
+        size_unit: `pixels` or `voxels`.
         tumour_ml: Their volume in millilitres, or None where the files do not say their size.
-        largest_diameter: Longest line within one slice, in `unit`.
-        unit: `mm` or `pixels`.
+        largest_diameter: Longest line within one slice, in `diameter_unit`.
+        diameter_unit: `mm` or `pixels`.
         confidence: Mean probability of the marked pixels; with none, 1 minus the largest probability.
     """
 
-    tumour_pixels: int
+    tumour_size: int
+    size_unit: str
     tumour_ml: float | None
     largest_diameter: float
-    unit: str
+    diameter_unit: str
     confidence: float
 
 
-def measure(mask: np.ndarray, tumour: np.ndarray, spacing: tuple[float, float, float] | None) -> Measures:
+def measure(
+    mask: np.ndarray, tumour: np.ndarray, spacing: tuple[float, float, float] | None, *, slices: int | None = None
+) -> Measures:
     """Measure a mask.
 
     Args:
         mask: Array of shape `(slices, height, width)`; above 0 is tumour.
         tumour: Probability of tumour, of the same shape.
         spacing: Millimetres between slices, rows and columns, or None.
+        slices: How many the scan has, of which the mask may be a part; default as many as the mask.
 
     Returns:
         The figures.
@@ -45,6 +50,7 @@ def measure(mask: np.ndarray, tumour: np.ndarray, spacing: tuple[float, float, f
     pixels = int(np.count_nonzero(marked))
     return Measures(
         pixels,
+        "pixels" if (slices or len(mask)) == 1 else "voxels",
         None if spacing is None else pixels * math.prod(spacing) / 1000,
         _largest_of(marked, None if spacing is None else spacing[1:]),
         "pixels" if spacing is None else "mm",

@@ -22,7 +22,7 @@ class Postprocessing:
 
     Args:
         threshold: A pixel is tumour above it.
-        smallest_component: Connected parts of fewer pixels, in 3-D over the patient's slices, are dropped.
+        smallest_component: Connected parts of fewer voxels, in 3-D over the patient's slices, are dropped.
         largest_component: Keep the largest connected part alone, in 3-D.
         flip: Average the probabilities of each slice and of its mirror image.
 

@@ -32,8 +32,8 @@ class Predictions:
     """What `predict` did.
 
     Args:
-        summary: One row a result of this call: file, tumour_pixels, tumour_ml, largest_diameter, unit, confidence and
-            mask.
+        summary: One row a result of this call: file, tumour_size and its unit, tumour_ml, largest_diameter and its
+            unit, confidence and mask.
         failures: File or folder, and why it was refused.
     """
 

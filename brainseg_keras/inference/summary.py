@@ -64,7 +64,7 @@ def add_to_summary(
         InputError: Another process holds the folder for a minute.
     """
     refused = [{"file": printable(name), "error": printable(message)} for name, message in failures.items()]
-    new = pd.DataFrame(rows + refused, columns=COLUMNS).astype({"tumour_pixels": "Int64"}).astype(object)
+    new = pd.DataFrame(rows + refused, columns=COLUMNS).astype({"tumour_size": "Int64"}).astype(object)
     with hold_folder(folder, wait=_PATIENCE):
         old = read_summary(folder)
         replaced = {printable(file) for file in (*files, *failures)}

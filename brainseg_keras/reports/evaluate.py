@@ -1,6 +1,7 @@
 """evaluate(): a trained network against the truth, whole patients, one at a time."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,11 @@ from brainseg_keras.data.volumes import Volume, VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
-from brainseg_keras.evaluation.patient import OVERLAP
+from brainseg_keras.evaluation.patient import BOUNDS, OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.page import write_page
+from brainseg_keras.reports.rules import describe_rules, spacing_text
 
 #: Scores over which means are taken, in the order of the tables.
 SCORES = (
@@ -83,7 +85,7 @@ def evaluate(
         split: `train`, `val`, `test` or `all`.
         output: Folder for report.json, per_patient.csv, per_slice.csv, report.html; None writes nothing.
         spacing: Millimetres between slices, rows and columns; None takes the volume's own, and where it has none
-            distances are in pixels.
+            distances are measured slice by slice, in pixels.
         tolerance: Of surface Dice, in mm, or in pixels without spacing.
         progress: Wraps the list of patients, to show how far it is.
 
@@ -123,7 +125,7 @@ def evaluate(
         labels = predictor.masks(probabilities)
         truth, answer = volume.masks > 0, labels > 0
         patient_rows.append(
-            {"patient": patient, "slices": len(truth)}
+            {"patient": patient, "slices": len(truth), "spacing": spacing_text(steps)}
             | score_patient(truth, answer, spacing=steps, tolerance=tolerance)
         )
         if predictor.classes == source.classes == CLASSES:
@@ -137,15 +139,10 @@ def evaluate(
         pictures = _keep_extremes(pictures, patient_rows)
     per_patient, per_slice = pd.DataFrame(patient_rows), pd.DataFrame(slice_rows)
     report = _report(predictor, per_patient, per_slice, histogram, split, tolerance)
-    in_mm = units == {True}
-    given = None if spacing is None else [float(step) for step in spacing]
-    report |= {"unit": "mm" if in_mm else "pixels", "spacing": given or ("of each volume" if in_mm else None)}
+    report |= describe_rules(per_patient, spacing)
     per_region = pd.DataFrame(region_rows)
     if region_rows:
-        report["regions"] = {
-            name: {score: dataclasses.asdict(summarise(rows[score])) for score in SCORES}
-            for name, rows in per_region.groupby("region", sort=False)
-        }
+        report["regions"] = {name: _summaries(rows, SCORES) for name, rows in per_region.groupby("region", sort=False)}
     evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures, per_region)
     if folder is not None:
         _write(evaluation, folder)
@@ -203,8 +200,7 @@ def _report(
         "role": _role(predictor, split),
         "postprocessing": chosen | {"chosen_on": where},
         "surface_dice_tolerance": tolerance,
-        "empty_rule": "0/0 is 1 if nothing is wrong; a missed or invented tumour costs the volume's diagonal",
-        "patients": {name: dataclasses.asdict(summarise(per_patient[name])) for name in SCORES},
+        "patients": _summaries(per_patient, SCORES),
         "all_background": _all_background(per_patient, per_slice),
         "pooled_pixels": {name: float(score(pooled)) for name, score in OVERLAP.items()}
         | {"patients": len(per_patient), "pixels": int(sum(pooled))},
@@ -224,6 +220,13 @@ def _report(
         },
         "average_precision": histogram.average_precision(),
         "expected_calibration_error": histogram.calibration_error(),
+    }
+
+
+def _summaries(table: pd.DataFrame, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    return {
+        name: dataclasses.asdict(summarise(table[name], bounds=BOUNDS.get(name, (-math.inf, math.inf))))
+        for name in names
     }
 
 
@@ -247,14 +250,11 @@ def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[
     """Score the answer that marks nothing: what any figure has to be read against."""
     tumour = per_patient.tp + per_patient.fn
     total = tumour + per_patient.fp + per_patient.tn
-    patients = {
-        "dice": summarise((tumour == 0).astype(float)),
-        "recall": summarise((tumour == 0).astype(float)),
-        "pixel_accuracy": summarise((total - tumour) / total),
-    }
+    right = (tumour == 0).astype(float)
+    patients = pd.DataFrame({"dice": right, "recall": right, "pixel_accuracy": (total - tumour) / total})
     empty = (per_slice.tp + per_slice.fn == 0).to_numpy()
     return {
-        "patients": {name: dataclasses.asdict(summary) for name, summary in patients.items()},
+        "patients": _summaries(patients, patients.columns),
         "slices": mean_over_slices(empty.astype(float), empty),
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from brainseg_keras.evaluation import interval_text
 from brainseg_keras.html import whole_page
 from brainseg_keras.visualization import (
     PREDICTION,
@@ -74,7 +75,7 @@ def write_page(evaluation: "Evaluation", path: Path) -> None:
 def _headline(report: dict[str, Any]) -> str:
     dice = report["patients"]["dice"]
     return (
-        f"Dice per patient {dice['mean']:.3f} (95 % interval {dice['low']:.3f} to {dice['high']:.3f}), median "
+        f"Dice per patient {dice['mean']:.3f} (95 % interval {interval_text(dice['low'], dice['high'])}), median "
         f"{dice['median']:.3f}, n = {dice['n']}. Role of these patients: {report['role']}."
     )
 
@@ -83,20 +84,21 @@ def _rules(report: dict[str, Any]) -> str:
     chosen = report["postprocessing"]
     largest, flip = ("yes" if chosen[name] else "no" for name in ("largest_component", "flip"))
     return (
-        f"Threshold {chosen['threshold']:g}, smallest component {chosen['smallest_component']} pixels, largest "
-        f"component alone: {largest}, flip averaging: {flip}; chosen on: {chosen['chosen_on']}. Distances in "
-        f"{report['unit']}, surface Dice at {report['surface_dice_tolerance']:g}. Rule for empty masks: "
-        f"{report['empty_rule']}. Intervals: bootstrap over patients."
+        f"Threshold {chosen['threshold']:g}, smallest component {chosen['smallest_component']} voxels, largest "
+        f"component alone: {largest}, flip averaging: {flip}; chosen on: {chosen['chosen_on']}. Distances: "
+        f"{report['distances']}; surface Dice at {report['surface_dice_tolerance']:g} {report['unit']}; volumes in "
+        f"{report['volume_unit']}. Surface: {report['surface_rule']}. Rule for empty masks: {report['empty_rule']}. "
+        "Intervals: studentised bootstrap over patients."
     )
 
 
 def _patients_table(report: dict[str, Any]) -> pd.DataFrame:
-    rows = pd.DataFrame(report["patients"]).T
-    rows["95 % interval"] = [f"{low:.3f} to {high:.3f}" for low, high in zip(rows.low, rows.high, strict=True)]
+    rows = pd.DataFrame(report["patients"]).T.drop(columns=["low", "high"]).astype(float)
+    rows["95 % interval"] = [interval_text(row["low"], row["high"]) for row in report["patients"].values()]
     nothing = report["all_background"]["patients"]
     rows["all background"] = [f"{nothing[name]['mean']:.3f}" if name in nothing else "" for name in rows.index]
     rows["n"] = rows.n.astype(int).astype(str)
-    return rows.drop(columns=["low", "high"]).rename_axis("score")
+    return rows.rename_axis("score")
 
 
 def _regions(report: dict[str, Any]) -> list[str]:
@@ -166,9 +168,8 @@ def _curves(evaluation: "Evaluation") -> list[str]:
 
 
 def _against_volume(evaluation: "Evaluation", file: io.BytesIO) -> None:
-    unit = "ml" if evaluation.report["unit"] == "mm" else "pixels"
     table = evaluation.per_patient
-    plot_dice_against_volume(table.volume_true, table.dice, file, unit=unit)
+    plot_dice_against_volume(table.volume_true, table.dice, file, unit=evaluation.report["volume_unit"])
 
 
 def _gallery(evaluation: "Evaluation") -> str:

@@ -77,6 +77,8 @@ TESTS = {
     "inference/summary.py": "summary predict",
     "reports": "reports regions",
     "reports/data_page.py": "checks",
+    "reports/compare.py": "compare",
+    "reports/rules.py": "compare reports",
     "reports/tune.py": "reports regions",
     "export.py": "export",
 }
