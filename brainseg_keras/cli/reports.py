@@ -29,6 +29,9 @@ def evaluate_command(
     tolerance: float = number(
         2.0, "--tolerance", within=ranges.TOLERANCE, help="Of surface Dice, in mm, or in pixels without --spacing."
     ),
+    include_seen: bool = typer.Option(
+        False, "--include-seen", help="Score patients of val and test that trained or chose the network, by themselves."
+    ),
     batch_size: int = options.BATCH_SIZE,
     root: str = ROOT,
     as_json: bool = JSON,
@@ -51,6 +54,7 @@ def evaluate_command(
         output=folder,
         spacing=steps,
         tolerance=tolerance,
+        include_seen=include_seen,
         progress=lambda patients: progress_bar(patients, "scoring"),
     )
     if as_json:
@@ -62,6 +66,10 @@ def evaluate_command(
             f"{name}: Dice {scores['dice']['mean']:.3f}, HD95 {scores['hd95']['mean']:.1f} {found.report['unit']}, "
             f"n = {scores['dice']['n']}"
         )
+    for role, group in found.report["groups"].items():
+        if role not in found.report["headline"]:
+            own = group["patients"]["dice"]
+            typer.echo(f"By themselves: Dice {own['mean']:.3f}, n = {own['n']} ({group['role']})")
     typer.echo(
         f"Dice per patient {dice['mean']:.3f} (95 % interval {dice['low']:.3f} to {dice['high']:.3f}), median "
         f"{dice['median']:.3f}, n = {dice['n']} ({found.report['role']}): {folder / 'report.html'}"
