@@ -99,7 +99,7 @@ class RememberedVolumes:
 
     Args:
         source: Where the volumes come from.
-        splits: Splits by patient, in place of the source's own; patients that it does not name keep theirs.
+        splits: Splits by patient, in place of the source's own.
 
     Example:
         >>> from brainseg_keras.data import open_source
@@ -114,7 +114,7 @@ class RememberedVolumes:
         self.classes: Sequence[str] = source.classes
         self.table: pd.DataFrame = source.table
         if splits is not None:
-            self.table = source.table.assign(split=source.table.patient.map(splits).fillna(source.table.split))
+            self.table = source.table.assign(split=source.table.patient.map(splits))
         #: By patient.
         self.checksums: dict[str, PatientChecksums] = {}
         self._source = source

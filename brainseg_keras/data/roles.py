@@ -140,10 +140,20 @@ class Roles:
                 patients[place] = dataclasses.replace(known, tuned=True)
         return dataclasses.replace(self, patients=tuple(patients))
 
-    def splits(self) -> pd.Series:
-        """Give the splits by name, for data that have none of their own."""
-        first = {known.name: known.role for known in reversed(self.patients)}
-        return pd.Series({name: "val" if role == "tuned" else role for name, role in first.items()}, dtype=object)
+    def splits_for(self, source: VolumeSource) -> pd.Series:
+        """Give the split of each patient: where the source's were drawn from a seed, that of this network comes first.
+
+        Args:
+            source: Where the volumes come from.
+
+        Returns:
+            Series of split names, indexed by patient in alphabetical order.
+        """
+        own = splits_of(source)
+        if not is_seeded(source):
+            return own
+        met = {known.name: "val" if known.role == "tuned" else known.role for known in reversed(self.patients)}
+        return pd.Series([met.get(name, split) for name, split in own.items()], own.index, dtype=object)
 
     def to_info(self) -> dict[str, Any]:
         """Write them for run.json.
@@ -225,11 +235,8 @@ def splits_kept(source: VolumeSource, roles: Roles) -> pd.Series | None:
     Returns:
         Splits by patient; None where the source keeps its own: they are fixed, or none would train or none validate.
     """
-    if not is_seeded(source) or not roles.patients:
-        return None
-    own = splits_of(source)
-    kept = own.index.to_series().map(roles.splits()).fillna(own)
-    return kept if {"train", "val"} <= set(kept) else None
+    kept = roles.splits_for(source)
+    return kept if is_seeded(source) and {"train", "val"} <= set(kept) else None
 
 
 def join_names(names: Iterable[str], most: int = 8) -> str:

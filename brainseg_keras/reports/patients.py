@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from brainseg_keras.data.checksums import slice_checksums
-from brainseg_keras.data.roles import WORDS, Roles, is_seeded, join_names, splits_of
+from brainseg_keras.data.roles import WORDS, Roles, join_names, splits_of
 from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import summarise
@@ -67,8 +67,7 @@ def choose_patients(
     Raises:
         InputError: An unknown split, or one without patients.
     """
-    own = splits_of(source)
-    followed = own.index.to_series().map(roles.splits()).fillna(own) if is_seeded(source) else own
+    own, followed = splits_of(source), roles.splits_for(source)
     if split == "all":
         candidates = select_patients(source, split)
     else:
