@@ -187,6 +187,7 @@ def test_lone_weights_have_unknown_roles(made, seeded, tmp_path):
     assert set(scored(tmp_path / "out").values()) == {"unknown"}
 
 
+@pytest.mark.slow
 def test_an_export_keeps_the_roles(seeded, tmp_path):
     from brainseg_keras.export import export
     from brainseg_keras.inference import Predictor
