@@ -58,6 +58,7 @@ def check_no_patient_in_two_roles(made, name, run, splits, folder):
     for split in ("test", "val"):
         code, _, err = here("evaluate", str(run.path), *flags(options), "--split", split, "-o", str(folder / split))
         assert code == 0, err
+        assert pd.read_csv(folder / split / "per_patient.csv").patient.tolist() == splits[split]
         assert scored(folder / split) == dict.fromkeys(splits[split], split)
     assert json.loads((folder / "test" / "report.json").read_text())["role"] == "test, chose nothing"
     code, out, err = here("tune", str(run.path), *flags(options), "-o", str(folder / "tuned"), "--json")

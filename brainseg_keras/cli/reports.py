@@ -55,7 +55,7 @@ def evaluate_command(
         spacing=steps,
         tolerance=tolerance,
         include_seen=include_seen,
-        progress=lambda patients: progress_bar(patients, "scoring"),
+        progress=lambda patients: progress_bar(patients, "reading and scoring"),
     )
     if as_json:
         typer.echo(json.dumps(found.report))
@@ -101,7 +101,7 @@ def tune_command(
         predictor,
         source,
         output=folder,
-        progress=lambda patients: progress_bar(patients, "tuning"),
+        progress=lambda patients: progress_bar(patients, "reading and tuning"),
     )
     if as_json:
         typer.echo(json.dumps(tuned.record))
