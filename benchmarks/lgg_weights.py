@@ -57,7 +57,7 @@ def ship(data: str, run: Path) -> None:
     keras.saving.load_model(run / "best.keras", compile=False).save_weights(weights / f"{NAME}.weights.h5")
     info = json.loads((run / "run.json").read_text())
     keep = ("architecture", "arguments", "parameters", "channels", "preprocessing", "manifest_sha256", "config")
-    content = {key: info[key] for key in keep}
+    content = {key: info[key] for key in (*keep, "roles")}
     content["config"] = content["config"] | {"data": "kaggle_3m", "init": None}
     content |= {
         "licence": "CC BY-NC-SA 4.0",

@@ -174,6 +174,7 @@ def _information(predictor: Predictor, format: str, quantize: str | None, differ
         "normalisation": "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: "
         "background is the 1st percentile, tissue the median inside the head",
         "postprocessing": asdict(predictor.postprocessing),
+        "roles": predictor.roles.to_info(),
     } | {key: predictor.info[key] for key in keep if key in predictor.info}
 
 

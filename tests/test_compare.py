@@ -59,6 +59,17 @@ def copy(scored, tmp_path):
     return make
 
 
+def test_a_patient_that_trained_one_of_both_is_refused(scored, copy):
+    def trained(rows):
+        return rows.assign(role=["train", *rows.role[1:]])
+
+    first = pd.read_csv(scored / "pixels" / "per_patient.csv").patient[0]
+    for pair in ((scored / "pixels", copy("worse", table=trained)), (copy("pixels", table=trained), scored / "worse")):
+        with pytest.raises(InputError, match=rf"{first} trained the network of .*Compare on patients that neither"):
+            compare(*pair)
+    assert compare(copy("pixels", table=trained), copy("worse", table=trained))["dice"].n == 6
+
+
 def test_comparison_is_by_patient_whatever_the_order(scored, copy):
     shuffled = copy("worse", table=lambda rows: rows.sample(frac=1, random_state=0))
     result = compare(scored / "pixels", shuffled / "per_patient.csv")

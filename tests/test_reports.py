@@ -13,9 +13,10 @@ from PIL import Image
 from scans import CHANNELS, brightness_model, lgg_folder
 from sklearn.metrics import average_precision_score, classification_report
 
+from brainseg_keras.data.manifest import write_manifest
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
+from brainseg_keras.data.volumes import FileVolumes, Volume, iterate_volumes, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference import Postprocessing, Predictor, predict
 from brainseg_keras.reports import evaluate, tune
@@ -115,7 +116,7 @@ def test_every_figure_is_that_of_the_mask_files(evaluated, files):
         }
     ).T
     # Nothing is left out but the words.
-    assert set(table) - set(expected) == {"slices", "spacing", "distances"}
+    assert set(table) - set(expected) == {"role", "slices", "spacing", "distances"}
     assert set(table.distances) == {"2-D"} and table.spacing.isna().all() and set(table.slices) == {8}
     pd.testing.assert_frame_equal(
         table.loc[expected.index, expected.columns].astype(float),
@@ -197,13 +198,51 @@ def test_the_answer_of_nothing_stands_beside(evaluated, source):
     assert nothing["slices"]["both_empty_is_1"]["mean"] == pytest.approx(np.mean(empty))
 
 
-def test_report_says_what_was_chosen_and_on_whom(evaluated, predictor, source):
+def test_report_says_what_was_chosen_and_on_whom(evaluated, predictor, source, folder, tmp_path):
+    """What a patient was to the network comes from its run, and not from the name of the split."""
     found, _ = evaluated
-    assert found.report["postprocessing"]["threshold"] == 0.4
-    assert found.report["role"].startswith("mixed")
-    assert evaluate(predictor, source, split="test").report["role"] == "test, chose nothing"
-    assert evaluate(predictor, source, split="val").report["role"] == "validation, chose the checkpoint"
+    assert found.report["postprocessing"] == {
+        "threshold": 0.4,
+        "smallest_component": 8,
+        "largest_component": False,
+        "flip": False,
+        "chosen_on": "default, not tuned",
+    }
     assert found.report["unit"] == "pixels"
+    # Of a lone model nobody knows, whatever the split is called.
+    for split in ("train", "val", "test", "all"):
+        role = evaluate(predictor, source, split=split).report["role"]
+        assert role == "roles unknown, nothing says which patients trained this network"
+    run = tmp_path / "run"
+    run.mkdir()
+    brightness_model().save(run / "best.keras")
+    names = sorted(source.table.patient.unique())
+    met = dict(zip(names, ("train", "train", "val", "test"), strict=False))
+    info = {
+        "channels": list(CHANNELS),
+        "preprocessing": {"size": 60, "blur": 0.0, "clahe": 0.0},
+        "roles": {"complete": True, "patients": [{"name": name, "role": role} for name, role in met.items()]},
+    }
+    (run / "run.json").write_text(json.dumps(info))
+    report = evaluate(Predictor(run), source, split="all").report
+    assert {name: role for role, group in report["groups"].items() for name in group["names"]} == {
+        **met,
+        **dict.fromkeys(names[4:], "unseen"),
+    }
+    assert report["role"] == "test, chose nothing; unseen, the network has never met these patients"
+    assert report["patients"]["dice"]["n"] == 3
+    # A manifest that calls others its test patients does not make them so.
+    table = source.table.assign(split=source.table.patient.map(lambda name: "test" if name in names[:3] else "train"))
+    write_manifest(table, tmp_path / "own.csv")
+    own = open_source(tmp_path / "own.csv", root=folder)
+    with pytest.raises(InputError) as refused:
+        evaluate(Predictor(run), own, split="test")
+    assert f"2 trained {run} ({names[0]}, {names[1]}), 1 chose the checkpoint of {run} ({names[2]})" in str(
+        refused.value
+    )
+    report = evaluate(Predictor(run), own, split="test", include_seen=True).report
+    assert report["role"] == "validation, chose the checkpoint" and report["patients"]["dice"]["n"] == 1
+    assert report["groups"]["train"]["patients"]["dice"]["n"] == 2
 
 
 def test_the_page_stands_alone_and_shows_the_extremes(evaluated):
@@ -368,7 +407,10 @@ def test_what_was_tuned_is_used_and_said(source, tmp_path):
     assert network.postprocessing != Postprocessing()
     report = evaluate(network, source, split="val").report
     assert report["postprocessing"]["chosen_on"].startswith("validation patients")
-    assert report["role"] == "validation, chose the checkpoint and the postprocessing"
+    assert report["role"] == "tuning, chose the postprocessing"
+    own = FileVolumes(source.table.assign(split="test"), source.root, CHANNELS)
+    with pytest.raises(InputError, match="1 chose the postprocessing of"):
+        evaluate(network, own)
 
 
 def test_components_are_three_dimensional():

@@ -1,6 +1,8 @@
 """Splits: a patient stands on one side, every side has patients, and the seed alone decides."""
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainseg_keras.data.manifest import read_manifest
+from brainseg_keras.data.manifest import read_manifest, write_manifest
+from brainseg_keras.data.pipeline import make_dataset
+from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.splits import assign_folds, assign_splits, fixed_split, split_patients
 from brainseg_keras.errors import InputError
 
@@ -184,6 +189,39 @@ def test_fixed_split_is_kept_and_strangers_are_left_out():
     assigned, strangers = assign_splits(table, seed=5)
     assert strangers == ["TCGA_XX_9999_2000"]
     assert assigned.split.tolist() == [*fixed[named], ""]
+
+
+def test_two_calls_with_other_orders_never_cross(phantom):
+    """`seed` orders the slices; who is in which split is another matter, and `split_seed`'s."""
+
+    def slices_of(split, **seeds):
+        options = {"size": 32, "batch_size": 8, "augmentation": None, "tumour_share": None}
+        images = np.concatenate([images for images, _ in make_dataset(phantom, split=split, **options, **seeds)])
+        return {image.tobytes() for image in np.asarray(images)}
+
+    validation = slices_of("val", seed=5)
+    assert slices_of("val", seed=6) == validation and len(validation) == 8
+    for seed in range(4):
+        assert not slices_of("train", seed=seed) & validation
+    others = [slices_of("val", split_seed=seed) for seed in range(6)]
+    assert others[0] == validation and any(other != validation for other in others)
+
+
+def test_folds_say_a_root_with_which_they_are_read(phantom, tmp_path):
+    """Also where the folder that was given is one above that of the patients, and where a manifest was."""
+    data = tmp_path / "a folder"
+    shutil.copytree(phantom, data / "kaggle_3m")
+    code, out, _ = here("data", "split", str(data), "--folds", "2", "-o", str(tmp_path / "folds"))
+    assert code == 0
+    root = shlex.split(out)[-1]
+    assert open_source(tmp_path / "folds" / "fold1.csv", root=root).volume("PHANTOM_CS_0001_20000101").slices
+    write_manifest(read_manifest(tmp_path / "folds" / "fold1.csv"), data / "kaggle_3m" / "own.csv")
+    code, out, _ = here(
+        "data", "split", str(data / "kaggle_3m" / "own.csv"), "--folds", "3", "-o", str(tmp_path / "again")
+    )
+    assert code == 0
+    root = shlex.split(out)[-1]
+    assert open_source(tmp_path / "again" / "fold3.csv", root=root).volume("PHANTOM_CS_0001_20000101").slices
 
 
 def test_committed_split_is_the_fixed_one():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
@@ -168,11 +169,32 @@ def test_a_kill_between_run_json_and_last_does_the_epoch_again(finished, store, 
     assert run.read_info()["progress"]["step"] == finished.read_info()["progress"]["step"]
 
 
-def test_resume_refuses_other_settings_and_other_data(finished, store):
+def test_resume_refuses_other_settings_and_other_data(own_run, store, tmp_path):
     with pytest.raises(InputError, match="keeps its size"):
-        resume(finished.path, overrides={"size": 64})
+        resume(own_run.path, overrides={"size": 64})
     with pytest.raises(InputError, match="holds no run"):
-        resume(finished.path / "nowhere")
+        resume(own_run.path / "nowhere")
+    data = shutil.copy(store, tmp_path / "data.h5")
+    dataclasses.replace(tiny(store), data=str(data)).to_yaml(own_run.config)
+    with pytest.raises(InputError, match="is finished"):
+        resume(own_run.path)
+    with h5py.File(data, "r+") as file:
+        first, second = (group["images"][3] for group in list(file["volumes"].values())[:2])
+        names = list(file["volumes"])[:2]
+        file[f"volumes/{names[0]}/images"][3] = second
+        file[f"volumes/{names[1]}/images"][3] = first
+    table = StoredVolumes(store).table
+    read = [name for name in names if not (table.split[table.patient == name] == "test").any()]
+    assert read
+    with pytest.raises(InputError, match=f"pixels or masks of {len(read)} patients have changed .*{', '.join(read)}"):
+        resume(own_run.path)
+    # Another split of the same slices.
+    table["split"] = table.split.map({"train": "train", "val": "test", "test": "val"})
+    with h5py.File(data, "r+") as file:
+        del file["manifest"]
+        file["manifest"] = table.to_csv(index=False)
+    with pytest.raises(InputError, match="other slices or another split"):
+        resume(own_run.path)
 
 
 def test_infinite_learning_rate_stops_with_cause_and_cure(store, tmp_path):

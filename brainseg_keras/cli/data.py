@@ -1,6 +1,7 @@
 """brainseg data: make a phantom, write a manifest, pack a store."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +120,17 @@ def split(
     from brainseg_keras.data.splits import assign_folds
 
     if path.lower().endswith(".csv"):
-        table = read_manifest(path)
+        table, root = read_manifest(path), Path(path).parent
     else:
-        table, _ = list_slices(path, **layout)
+        table, root = list_slices(path, **layout)
     files = []
     for place, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
         files.append(Path(output) / f"fold{place}.csv")
         write_manifest(fold, files[-1])
-    hint = "" if path.lower().endswith(".csv") else f". Read them with --root {path}"
-    text = f"{table.patient.nunique()} patients in {folds} folds: {files[0]} to {files[-1].name}{hint}"
+    text = (
+        f"{table.patient.nunique()} patients in {folds} folds: {files[0]} to {files[-1].name}. Read them with --root "
+        f"{shlex.quote(str(root))}"
+    )
     _report(as_json, text, files=list(map(str, files)))
 
 

@@ -34,6 +34,9 @@ def evaluate_command(
         within=ranges.TOLERANCE,
         help="Of surface Dice, in mm, or in pixels where no spacing is known.",
     ),
+    include_seen: bool = typer.Option(
+        False, "--include-seen", help="Score patients of val and test that trained or chose the network, by themselves."
+    ),
     batch_size: int = options.BATCH_SIZE,
     root: str = ROOT,
     as_json: bool = JSON,
@@ -57,7 +60,8 @@ def evaluate_command(
         output=folder,
         spacing=steps,
         tolerance=tolerance,
-        progress=lambda patients: progress_bar(patients, "scoring"),
+        include_seen=include_seen,
+        progress=lambda patients: progress_bar(patients, "reading and scoring"),
     )
     if as_json:
         typer.echo(json.dumps(found.report))
@@ -68,6 +72,10 @@ def evaluate_command(
             f"{name}: Dice {scores['dice']['mean']:.3f}, HD95 {scores['hd95']['mean']:.1f} {found.report['unit']}, "
             f"n = {scores['dice']['n']}"
         )
+    for role, group in found.report["groups"].items():
+        if role not in found.report["headline"]:
+            own = group["patients"]["dice"]
+            typer.echo(f"By themselves: Dice {own['mean']:.3f}, n = {own['n']} ({group['role']})")
     typer.echo(
         f"Dice per patient {dice['mean']:.3f} (95 % interval {interval_text(dice['low'], dice['high'])}), median "
         f"{dice['median']:.3f}, n = {dice['n']} ({found.report['role']}): {folder / 'report.html'}"
@@ -99,7 +107,7 @@ def tune_command(
         predictor,
         source,
         output=folder,
-        progress=lambda patients: progress_bar(patients, "tuning"),
+        progress=lambda patients: progress_bar(patients, "reading and tuning"),
     )
     if as_json:
         typer.echo(json.dumps(tuned.record))

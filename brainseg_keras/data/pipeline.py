@@ -26,6 +26,7 @@ def make_dataset(
     clahe: float = 0.0,
     target: str = "tumour",
     context: int = 0,
+    split_seed: int = 0,
     seed: int = 0,
     **layout: Any,
 ) -> Any:
@@ -46,7 +47,9 @@ def make_dataset(
         target: What the masks become: `tumour` for one channel, `classes` for background and three exclusive classes,
             `regions` for whole tumour, tumour core and enhancing tumour.
         context: Neighbouring slices on each side that become further channels (2.5-D).
-        seed: Of split, order and augmentation; the same seed gives the same batches.
+        split_seed: Of the split by patient, where neither the data nor this package fixes one: the same in all calls of
+            one training, else patients cross.
+        seed: Of order and augmentation; the same seed gives the same batches.
         **layout: How a folder is read, as in `open_source`: `format`, `root`, `modalities`, `labels`, `image_pattern`,
             `label_pattern`.
 
@@ -64,7 +67,7 @@ def make_dataset(
         ((4, 64, 64, 3), (4, 64, 64, 1))
     """
     wanted = Target(target)
-    source = open_source(data, seed=seed, **layout)
+    source = open_source(data, seed=split_seed, **layout)
     wanted.check(source.classes, str(data))
     slices = load_slices(source, split, Preprocessing(size, blur, clahe), target=wanted, context=context)
     if split != "train":

@@ -18,7 +18,7 @@ from brainseg_keras.data.manifest import read_manifest
 from brainseg_keras.data.medical import BRATS_CHANNELS
 from brainseg_keras.data.nifti import find_msd_root, read_msd, read_nifti_folders, read_nifti_patient, sequences
 from brainseg_keras.data.pairs import is_pairs, pairs_channels, pairs_reader, read_pairs
-from brainseg_keras.data.splits import assign_splits
+from brainseg_keras.data.splits import assign_splits, has_fixed_split
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.data.volumes import FileVolumes, SelectedChannels, VolumeSource
 from brainseg_keras.errors import InputError
@@ -92,7 +92,9 @@ def open_source(
             len(unnamed),
             ", ".join(unnamed),
         )
-    return _select(source_of(table, folder, modalities), modalities)
+    source = source_of(table, folder, modalities)
+    source.seeded = not has_fixed_split(table)
+    return _select(source, modalities)
 
 
 def list_slices(
@@ -195,7 +197,7 @@ def detect_format(path: Path) -> str:
     raise InputError(f"{path} holds no layout that is known here. Expected one of:{LAYOUTS}")
 
 
-def source_of(table: pd.DataFrame, root: Path, modalities: Sequence[str] | None = None) -> VolumeSource:
+def source_of(table: pd.DataFrame, root: Path, modalities: Sequence[str] | None = None) -> FileVolumes:
     """Give the volumes of a table, read as its column `dataset` says.
 
     Args:

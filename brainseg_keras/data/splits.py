@@ -125,6 +125,22 @@ def fixed_split(dataset: str) -> pd.Series:
         return pd.read_csv(lines).set_index("patient").split
 
 
+def has_fixed_split(table: pd.DataFrame) -> bool:
+    """Say whether this package fixes the split of a data set.
+
+    Args:
+        table: Rows of a manifest.
+
+    Returns:
+        Whether the fixed split names any of its patients.
+
+    Example:
+        >>> has_fixed_split(pd.DataFrame(dict(dataset=["lgg"], patient=["P_A_1"])))
+        False
+    """
+    return bool(table.patient.isin(fixed_split(table.dataset.iloc[0]).index).any())
+
+
 def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
     """Fill the `split` column: the fixed split where the data set has one, else a seeded one by patient.
 
@@ -144,8 +160,6 @@ def assign_splits(table: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, 
         >>> sorted(assign_splits(table)[0].split)
         ['test', 'train', 'val']
     """
-    splits = fixed_split(table.dataset.iloc[0])
-    if not table.patient.isin(splits.index).any():
-        splits = split_patients(table, seed=seed)
+    splits = fixed_split(table.dataset.iloc[0]) if has_fixed_split(table) else split_patients(table, seed=seed)
     named = table.patient.map(splits).fillna("")
     return table.assign(split=named), sorted(table.patient[named == ""].unique())

@@ -72,6 +72,7 @@ class FileVolumes:
         channels: Names of the channels.
         classes: Names of the labels from 1 on.
         read: Reads one patient; each format has its own.
+        seeded: Whether the splits were drawn from a seed: those of a run then come first.
 
     Example:
         >>> import tempfile
@@ -90,8 +91,10 @@ class FileVolumes:
         *,
         classes: Sequence[str] = BINARY,
         read: PatientReader | None = None,
+        seeded: bool = False,
     ):
         self.table = table
+        self.seeded = seeded
         self.channels = tuple(channels)
         self.classes = tuple(classes)
         self.root = Path(root)
@@ -180,6 +183,7 @@ class SelectedChannels:
         self.table = source.table
         self.channels = tuple(modalities)
         self.classes = source.classes
+        self.seeded = getattr(source, "seeded", False)
         self._source = source
         self._places = [source.channels.index(name) for name in modalities]
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from brainseg_keras.errors import InputError
+from brainseg_keras.data.roles import Roles
+from brainseg_keras.errors import InputError, reading
 
 _KINDS: dict[str, type] = {
     "architecture": str,
@@ -18,9 +19,40 @@ _KINDS: dict[str, type] = {
     "precision": str,
     "preprocessing": dict,
     "progress": dict,
+    "roles": dict,
     "target": str,
     "validation": dict,
 }
+
+
+def known_roles(info: dict[str, Any], postprocessing: Path | None) -> Roles:
+    """Say whom a network has met: in training, and where its postprocessing was chosen.
+
+    Args:
+        info: What stands beside the network's file.
+        postprocessing: What `brainseg tune` wrote, which wins over that of `info`; None where there is none.
+
+    Returns:
+        The roles; incomplete where nothing says who trained it.
+
+    Raises:
+        InputError: Either holds something else.
+
+    Example:
+        >>> known_roles({"postprocessing": {"patients": ["A"]}}, None).role("A")
+        'tuned'
+    """
+    roles = Roles.from_info(info["roles"]) if "roles" in info else Roles(complete=False)
+    chosen = info.get("postprocessing", {})
+    if postprocessing is None:
+        return roles.with_tuned(_tuned_patients(chosen))
+    with reading(postprocessing, "Remove it, or tune again."):
+        return roles.with_tuned(_tuned_patients(json.loads(postprocessing.read_text(encoding="utf-8"))))
+
+
+def _tuned_patients(chosen: dict[str, Any]) -> dict[str, list[str]]:
+    checksums = chosen.get("checksums", {})
+    return {name: checksums.get(name, "").split() for name in chosen.get("patients", [])}
 
 
 def read_information(path: Path) -> dict[str, Any]:

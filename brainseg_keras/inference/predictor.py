@@ -19,8 +19,9 @@ from brainseg_keras.data.targets import Target
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError, reading
 from brainseg_keras.inference.explanation import Explainer
+from brainseg_keras.inference.information import known_roles
 from brainseg_keras.inference.networks import TrainedNetwork, load_network, wrap_model
-from brainseg_keras.inference.postprocessing import Postprocessing
+from brainseg_keras.inference.postprocessing import FILE, Postprocessing
 
 DEFAULT_MODEL = "lgg"
 _log = logging.getLogger(__name__)
@@ -93,6 +94,10 @@ class Predictor:
         self.postprocessing = postprocessing or Postprocessing.read(
             trained.folder, trained.info, trained.information or trained.name
         )
+        tuned = trained.folder / FILE if trained.folder else None
+        with reading(trained.information or trained.name, "Restore it, or give another network."):
+            #: Whom the network has met, and as what.
+            self.roles = known_roles(self.info, tuned if tuned and tuned.is_file() else None)
 
     def probabilities(self, images: np.ndarray, intensity: np.ndarray | None = None) -> np.ndarray:
         """Predict the slices of one patient.

@@ -112,7 +112,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=text).set_index("patient")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise InputError(f"{file} is not what `brainseg evaluate` writes ({error}). Evaluate again.") from error
-    missing = [name for name in ("tp", "fn", "dice", "spacing", "distances") if name not in table]
+    missing = [name for name in ("role", "tp", "fn", "dice", "spacing", "distances") if name not in table]
     if missing or table.index.has_duplicates:
         raise InputError(
             f"{file} is not what `brainseg evaluate` writes: no {', '.join(missing) or 'one row each'}. Evaluate again."
@@ -147,7 +147,7 @@ def _read_report(file: Path) -> dict[str, Any]:
 
 
 def _check_measured(first: _Scored, second: _Scored) -> None:
-    """Refuse patients whose pixels had another size in the other evaluation, or that were measured in 2-D there."""
+    """Refuse patients that were measured otherwise in the other evaluation, or that trained only one network."""
     for patient, row in first.table.iterrows():
         there = second.table.loc[patient]
         ours, theirs = read_spacing(row.spacing), read_spacing(there.spacing)
@@ -158,6 +158,12 @@ def _check_measured(first: _Scored, second: _Scored) -> None:
                 f"{first.table_file} and {second.table_file} measured {patient} otherwise: {row.distances} with a "
                 f"spacing of {row.spacing or 'nothing'}, and {there.distances} with {there.spacing or 'nothing'}. "
                 "Evaluate both on the same data with the same --spacing."
+            )
+        if (row.role == "train") != (there.role == "train"):
+            trained = first if row.role == "train" else second
+            raise InputError(
+                f"{patient} trained the network of {trained.table_file} and not the other one. Compare on patients "
+                "that neither has seen."
             )
 
 

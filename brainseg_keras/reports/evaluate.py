@@ -1,7 +1,6 @@
 """evaluate(): a trained network against the truth, whole patients, one at a time."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,21 @@ import pandas as pd
 
 from brainseg_keras import ranges
 from brainseg_keras.data.labels import CLASSES, region_masks
-from brainseg_keras.data.volumes import Volume, VolumeSource, select_patients
+from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
-from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices, summarise
+from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, score_slices
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
-from brainseg_keras.evaluation.patient import BOUNDS, OVERLAP
+from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.page import write_page
+from brainseg_keras.reports.patients import (
+    choose_scored,
+    describe_groups,
+    headline_roles,
+    summarise_scores,
+    words_for,
+)
 from brainseg_keras.reports.rules import describe_rules, spacing_text
 
 #: Scores over which means are taken, in the order of the tables.
@@ -36,9 +42,9 @@ SCORES = (
 #: Files of a report, and what tells each from a file of the same name that is somebody else's.
 _MARKS = {
     "report.json": '"empty_rule"',
-    "per_patient.csv": "patient,slices,",
-    "per_slice.csv": "patient,slice,",
-    "per_region.csv": "patient,region,",
+    "per_patient.csv": "patient,role,",
+    "per_slice.csv": "patient,role,",
+    "per_region.csv": "patient,role,",
     "report.html": MAKER,
 }
 
@@ -72,29 +78,33 @@ def evaluate(
     output: str | Path | None = None,
     spacing: Sequence[float] | None = None,
     tolerance: float = 2.0,
+    include_seen: bool = False,
     progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> Evaluation:
     """Score a network on whole patients; memory holds one patient at a time.
 
     What is scored is the whole tumour; of a network that tells classes apart, tumour core and enhancing tumour besides,
-    with the figures that BraTS reports.
+    with the figures that BraTS reports. Each patient stands with its role: what it had to do with the network. Means
+    are never taken over patients that the network has seen and others together.
 
     Args:
         predictor: The network with what was chosen for it.
         source: Patients with their masks, as `open_source` gives them.
-        split: `train`, `val`, `test` or `all`.
+        split: `train`, `val`, `test` or `all`. Where the data were split by a seed, a run's own split comes first.
         output: Folder for report.json, per_patient.csv, per_slice.csv, report.html; None writes nothing.
         spacing: Millimetres between slices, rows and columns; None takes the volume's own, and where it has none
             distances are measured slice by slice, in pixels.
         tolerance: Of surface Dice, in mm, or in pixels without spacing.
+        include_seen: Score patients of `val` and `test` that had a part in making the network, in a group of their own,
+            instead of refusing them.
         progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         The evaluation.
 
     Raises:
-        InputError: No patient in the split, channels that the network does not take, or spacing that some patients
-            have and others lack.
+        InputError: No patient in the split, or one that trained or chose the network; channels that the network does
+            not take, or spacing that some patients have and others lack.
 
     Example:
         >>> from brainseg_keras import res_unet
@@ -109,10 +119,13 @@ def evaluate(
         check_replaceable(folder / name, mark)
     patient_rows, slice_rows, region_rows = [], [], []
     units = set()
+    chosen = choose_scored(source, split, predictor, include_seen=include_seen, progress=progress)
+    headline = headline_roles(chosen, split)
     source = ArrangedVolumes(source, predictor.channels)
     histogram = ProbabilityHistogram()
     pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-    for patient in progress(select_patients(source, split)):
+    for patient in progress(list(chosen)):
+        whose = {"patient": patient, "role": chosen[patient].role}
         volume = source.volume(patient)
         steps = volume.spacing if spacing is None else spacing
         units.add(steps is not None)
@@ -125,24 +138,29 @@ def evaluate(
         labels = predictor.masks(probabilities)
         truth, answer = volume.masks > 0, labels > 0
         patient_rows.append(
-            {"patient": patient, "slices": len(truth), "spacing": spacing_text(steps)}
+            whose
+            | {"slices": len(truth), "spacing": spacing_text(steps)}
             | score_patient(truth, answer, spacing=steps, tolerance=tolerance)
         )
         if predictor.classes == source.classes == CLASSES:
-            region_rows += _region_rows(patient, volume.masks, labels, steps, tolerance)
+            region_rows += _region_rows(whose, volume.masks, labels, steps, tolerance)
         slice_rows += [
-            {"patient": patient, "slice": number} | row
+            whose | {"slice": number} | row
             for number, row in zip(volume.slices, score_slices(truth, answer), strict=True)
         ]
-        histogram.add(truth, predictor.tumour(probabilities))
+        if whose["role"] in headline:
+            histogram.add(truth, predictor.tumour(probabilities))
         pictures[patient] = _picture(volume, truth, answer)
         pictures = _keep_extremes(pictures, patient_rows)
     per_patient, per_slice = pd.DataFrame(patient_rows), pd.DataFrame(slice_rows)
-    report = _report(predictor, per_patient, per_slice, histogram, split, tolerance)
+    report = _report(predictor, per_patient, per_slice, histogram, split, tolerance, headline)
     report |= describe_rules(per_patient, spacing)
     per_region = pd.DataFrame(region_rows)
     if region_rows:
-        report["regions"] = {name: _summaries(rows, SCORES) for name, rows in per_region.groupby("region", sort=False)}
+        report["regions"] = {
+            name: summarise_scores(rows, SCORES)
+            for name, rows in per_region[per_region.role.isin(headline)].groupby("region", sort=False)
+        }
     evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures, per_region)
     if folder is not None:
         _write(evaluation, folder)
@@ -160,11 +178,11 @@ def _check(spacing: Sequence[float] | None, tolerance: float) -> None:
 
 
 def _region_rows(
-    patient: str, truth: np.ndarray, answer: np.ndarray, spacing: Sequence[float] | None, tolerance: float
+    whose: dict[str, str], truth: np.ndarray, answer: np.ndarray, spacing: Sequence[float] | None, tolerance: float
 ) -> list[dict[str, Any]]:
     answers = region_masks(answer)
     return [
-        {"patient": patient, "region": name} | score_patient(mask, answers[name], spacing=spacing, tolerance=tolerance)
+        whose | {"region": name} | score_patient(mask, answers[name], spacing=spacing, tolerance=tolerance)
         for name, mask in region_masks(truth).items()
     ]
 
@@ -188,7 +206,10 @@ def _report(
     histogram: "ProbabilityHistogram",
     split: str,
     tolerance: float,
+    headline: tuple[str, ...],
 ) -> dict[str, Any]:
+    groups = describe_groups(per_patient, SCORES, tuned=_tuned(predictor))
+    per_patient, per_slice = (table[table.role.isin(headline)] for table in (per_patient, per_slice))
     pooled = Counts(*(int(per_patient[name].sum()) for name in ("tp", "fp", "fn", "tn")))
     has_tumour = (per_slice.tp + per_slice.fn > 0).to_numpy()
     marked = (per_slice.tp + per_slice.fp > 0).to_numpy()
@@ -197,10 +218,12 @@ def _report(
     return {
         "model": predictor.name,
         "split": split,
-        "role": _role(predictor, split),
+        "role": words_for(headline, tuned=_tuned(predictor)),
+        "headline": list(headline),
+        "groups": groups,
         "postprocessing": chosen | {"chosen_on": where},
         "surface_dice_tolerance": tolerance,
-        "patients": _summaries(per_patient, SCORES),
+        "patients": summarise_scores(per_patient, SCORES),
         "all_background": _all_background(per_patient, per_slice),
         "pooled_pixels": {name: float(score(pooled)) for name, score in OVERLAP.items()}
         | {"patients": len(per_patient), "pixels": int(sum(pooled))},
@@ -223,27 +246,11 @@ def _report(
     }
 
 
-def _summaries(table: pd.DataFrame, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    return {
-        name: dataclasses.asdict(summarise(table[name], bounds=BOUNDS.get(name, (-math.inf, math.inf))))
-        for name in names
-    }
-
-
 def _tuned(predictor: Predictor) -> bool:
     from brainseg_keras.inference.postprocessing import FILE
 
     in_run = predictor.folder is not None and (predictor.folder / FILE).is_file()
-    return in_run or bool(predictor.info.get("postprocessing"))
-
-
-def _role(predictor: Predictor, split: str) -> str:
-    """Say what these patients had to do with the model: the first thing that a reviewer asks."""
-    return {
-        "train": "training, the network has seen these patients",
-        "val": "validation, chose the checkpoint" + (" and the postprocessing" if _tuned(predictor) else ""),
-        "test": "test, chose nothing",
-    }.get(split, "mixed: training, validation and test patients together")
+    return in_run or any(known.tuned for known in predictor.roles.patients)
 
 
 def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[str, Any]:
@@ -254,7 +261,7 @@ def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[
     patients = pd.DataFrame({"dice": right, "recall": right, "pixel_accuracy": (total - tumour) / total})
     empty = (per_slice.tp + per_slice.fn == 0).to_numpy()
     return {
-        "patients": _summaries(patients, patients.columns),
+        "patients": summarise_scores(patients, patients.columns),
         "slices": mean_over_slices(empty.astype(float), empty),
     }
 

@@ -52,6 +52,7 @@ def write_page(evaluation: "Evaluation", path: Path) -> None:
         f'<p class="note">{html.escape(_rules(report))}</p>',
         "<h2>Over patients</h2>",
         _table(_patients_table(report)),
+        *_groups(report),
         *_regions(report),
         "<h2>Slices, under each rule for empty ones</h2>",
         _table(_slices_table(report)),
@@ -101,6 +102,19 @@ def _patients_table(report: dict[str, Any]) -> pd.DataFrame:
     return rows.rename_axis("score")
 
 
+def _groups(report: dict[str, Any]) -> list[str]:
+    """Show each role by itself, where there are several: no mean is over patients that the network saw and others."""
+    if len(report["groups"]) < 2:
+        return []
+    rows = []
+    for role, group in report["groups"].items():
+        dice = group["patients"]["dice"]
+        row = {"role": role, "what these patients did": group["role"], "n": str(dice["n"]), "Dice, mean": dice["mean"]}
+        row |= {"95 % interval": interval_text(dice["low"], dice["high"]), "Dice, median": dice["median"]}
+        rows.append(row | {"in the figures above and below": "yes" if role in report["headline"] else "no"})
+    return ["<h2>By role</h2>", _table(pd.DataFrame(rows).set_index("role"))]
+
+
 def _regions(report: dict[str, Any]) -> list[str]:
     if "regions" not in report:
         return []
@@ -142,7 +156,7 @@ def _classification(report: dict[str, Any], by: str) -> pd.DataFrame:
 
 
 def _each_patient(table: pd.DataFrame) -> pd.DataFrame:
-    columns = ["dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"]
+    columns = ["role", "dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"]
     columns += ["lesions", "lesions_found", "lesions_invented", "volume_true", "volume_pred"]
     return table.sort_values("dice").set_index("patient")[columns]
 
@@ -168,7 +182,7 @@ def _curves(evaluation: "Evaluation") -> list[str]:
 
 
 def _against_volume(evaluation: "Evaluation", file: io.BytesIO) -> None:
-    table = evaluation.per_patient
+    table = evaluation.per_patient[evaluation.per_patient.role.isin(evaluation.report["headline"])]
     plot_dice_against_volume(table.volume_true, table.dice, file, unit=evaluation.report["volume_unit"])
 
 
@@ -178,7 +192,7 @@ def _gallery(evaluation: "Evaluation") -> str:
     for row in order[order.patient.isin(list(evaluation.pictures))].itertuples():
         image, truth, answer = evaluation.pictures[row.patient]
         picture = draw_outlines(to_gray(image), [(truth, TRUTH), (answer, PREDICTION)])
-        figures.append(figure(png(picture), f"{row.patient}: Dice {row.dice:.3f}"))
+        figures.append(figure(png(picture), f"{row.patient}: Dice {row.dice:.3f} ({row.role})"))
     return f'<div class="pictures">{"".join(figures)}</div>'
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.checksums import RememberedVolumes
 from brainseg_keras.data.labels import BINARY, region_masks
-from brainseg_keras.data.volumes import VolumeSource, select_patients
+from brainseg_keras.data.volumes import VolumeSource
 from brainseg_keras.evaluation import Counts, dice
 from brainseg_keras.evaluation.lesions import label_lesions
 from brainseg_keras.files import check_output, check_replaceable, write_json
 from brainseg_keras.inference.postprocessing import FILE, Postprocessing
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
+from brainseg_keras.reports.patients import choose_tuning
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 SMALLEST = (0, 30, 100, 300, 1000)
@@ -52,7 +54,8 @@ def tune(
 
     Args:
         predictor: The network.
-        source: Patients with their masks; only those of the split `val` are read.
+        source: Patients with their masks; only those of the split `val` are read. Where the data were split by a seed,
+            a run's own split comes first.
         output: Folder to write postprocess.json to; default the model's run folder; nothing for a lone model.
         progress: Wraps the list of patients, to show how far it is.
 
@@ -60,7 +63,7 @@ def tune(
         The choice and everything tried.
 
     Raises:
-        InputError: No validation patient.
+        InputError: No validation patient, or one that trained the network or was kept apart to test it.
 
     Example:
         >>> from brainseg_keras import res_unet
@@ -73,18 +76,19 @@ def tune(
     file = None if folder is None else check_output(folder, "folder") / FILE
     if file is not None:
         check_replaceable(file, '"chosen_on"')
-    patients = select_patients(source, "val")
+    patients = list(choose_tuning(source, predictor, progress=progress))
     choices = [
         Postprocessing(threshold, smallest, largest, flip)
         for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
     ]
-    source = ArrangedVolumes(source, predictor.channels)
+    source = RememberedVolumes(source)
+    arranged = ArrangedVolumes(source, predictor.channels)
     classes = predictor.classes if predictor.classes == source.classes else BINARY
     scores = np.zeros((len(choices), len(patients)))
     chosen_before = predictor.postprocessing
     try:
         for column, patient in enumerate(progress(patients)):
-            volume = source.volume(patient)
+            volume = arranged.volume(patient)
             maps = {}
             for flip in (False, True):
                 predictor.postprocessing = Postprocessing(flip=flip)
@@ -101,6 +105,7 @@ def tune(
         "n": len(patients),
         "chosen_on": "validation patients",
         "patients": patients,
+        "checksums": {patient: " ".join(source.checksums[patient].slices) for patient in patients},
         "tried": len(choices),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -88,7 +88,7 @@ class TrainingConfig:
         None, "Stop after so many epochs without a better validation score.", Range(1, 100_000)
     )
     precision: str = _option("auto", "auto, float32, mixed_float16 or mixed_bfloat16.")
-    seed: int = _option(0, "Of weights, order and augmentation.", ranges.SEED)
+    seed: int = _option(0, "Of weights, order, augmentation, and the split of data that have none.", ranges.SEED)
     deterministic: bool = _option(False, "Same bits from the same seed; slower.")
     profile: str | None = _option(None, "Steps to record for TensorBoard's profiler, such as 20-30.")
     init: str | None = _option(None, "Weights to start from: a .keras or .weights.h5 file.", is_path=True)

@@ -21,6 +21,7 @@ from brainseg_keras.files import hold_folder, remove_leftovers
 from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
+from brainseg_keras.training import patients
 from brainseg_keras.training.callbacks import (
     ProgressBar,
     Progression,
@@ -81,6 +82,8 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     run.check_new()
     _seed(config)
     source, preprocessing = _open(config)
+    before = patients.roles_before(config.init)
+    source = patients.remember_patients(source, before)
     for split in ("train", "val"):
         select_patients(source, split)
     arguments = _arguments(config, len(source.channels))
@@ -101,6 +104,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         context=config.context,
         preprocessing=dataclasses.asdict(preprocessing),
         patients=source.table.groupby("split").patient.nunique().to_dict(),
+        roles=patients.roles_of_run(source, before, config.init).to_info(),
     )
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
@@ -153,6 +157,8 @@ def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None
     progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress.seconds)
     _seed(config)
     source, preprocessing = _open(config)
+    roles = patients.read_roles(run.info, info)
+    source = patients.remember_patients(source, roles)
     if describe_run(config, source.table)["manifest_sha256"] != info.get("manifest_sha256"):
         raise InputError(
             f"The data at {config.data} are not those of {run.path}: other slices or another split. {run.config} says "
@@ -160,6 +166,7 @@ def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None
         )
     model = _continued(run, info, config, progress, progression)
     batches, validator = _load(config, source, preprocessing)
+    patients.check_same_pixels(source, roles, run.path, config.data)
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
     history = read_history(run, progression.step // batches.steps_per_epoch)
@@ -368,10 +375,10 @@ def _seconds(minutes: float | None) -> float | None:
 
 
 def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: SliceBatches) -> None:
-    patients = info["patients"]
+    counts = info["patients"]
     console.out(
-        f"{info['architecture']}, {info['parameters']:,} parameters, {info['precision']}; {patients['train']} training "
-        f"and {patients['val']} validation patients, {batches.steps_per_epoch} steps an epoch\n"
+        f"{info['architecture']}, {info['parameters']:,} parameters, {info['precision']}; {counts['train']} training "
+        f"and {counts['val']} validation patients, {batches.steps_per_epoch} steps an epoch\n"
         f"run: {run.path}   watch: tensorboard --logdir {run.path.parent}",
         highlight=False,
     )

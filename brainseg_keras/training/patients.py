@@ -1,0 +1,144 @@
+"""The patients of a run: who trains it, who chooses its checkpoint, who is kept apart, and that they stay the same."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from brainseg_keras.data.checksums import PatientChecksums, RememberedVolumes
+from brainseg_keras.data.roles import MET, MetPatient, Roles, join_names, splits_kept, splits_of
+from brainseg_keras.data.volumes import VolumeSource
+from brainseg_keras.errors import InputError, reading
+from brainseg_keras.inference.information import read_information
+from brainseg_keras.models.pretrained import list_pretrained, pretrained_info
+
+_UNREAD = PatientChecksums((), "")
+_log = logging.getLogger(__name__)
+
+
+def roles_before(init: str | None) -> Roles:
+    """Say whom the weights that a run starts from have met.
+
+    Args:
+        init: As in the configuration: a file of weights, or a shipped name; None for random weights.
+
+    Returns:
+        Their roles; incomplete where nothing lies beside the file that says them.
+
+    Raises:
+        InputError: A damaged run.json.
+
+    Example:
+        >>> roles_before(None).complete, roles_before("lone.weights.h5").complete
+        (True, False)
+    """
+    if init is None:
+        return Roles()
+    if init in list_pretrained():
+        return Roles.from_info(pretrained_info(init)["roles"])
+    beside = Path(init).parent / "run.json"
+    info = read_information(beside) if init.endswith(".keras") and beside.is_file() else {}
+    if "roles" not in info:
+        _log.warning("Nothing says which patients trained %s: scores of this run will say so.", init)
+        return Roles(complete=False)
+    return read_roles(beside, info)
+
+
+def read_roles(path: Path, info: dict[str, Any]) -> Roles:
+    """Read the roles that a run has written.
+
+    Args:
+        path: Its run.json, for messages.
+        info: Content of that file.
+
+    Returns:
+        The roles.
+
+    Raises:
+        InputError: They are missing or damaged.
+    """
+    with reading(path, "Restore it, or start a new run."):
+        return Roles.from_info(info["roles"])
+
+
+def remember_patients(source: VolumeSource, roles: Roles) -> RememberedVolumes:
+    """Give a source that remembers whom it gave, with the splits that a run or its first weights have settled.
+
+    Args:
+        source: Where the volumes come from.
+        roles: Of the run that is resumed, or of the weights that a new one starts from.
+
+    Returns:
+        The source.
+    """
+    return RememberedVolumes(source, splits_kept(source, roles))
+
+
+def roles_of_run(source: RememberedVolumes, before: Roles, init: str | None) -> Roles:
+    """Say whom a new run meets, when its training and validation patients have been read.
+
+    Args:
+        source: From which they were read.
+        before: Whom the weights have met that it starts from.
+        init: What to call these in a message.
+
+    Returns:
+        The roles; patients of no split are in none.
+
+    Raises:
+        InputError: A validation patient is also a training patient, or trained the weights that the run starts from.
+    """
+    own = [_met(name, split, source) for name, split in splits_of(source).items() if split]
+    trained = Roles(tuple(known for known in own if known.role == "train"))
+    for known in (known for known in own if known.role == "val"):
+        twin = trained.find(known.name, known.slices)
+        if twin:
+            raise InputError(
+                f"The validation patient {known.name} is the training patient {twin.name} under another name: their "
+                "slices are the same. Remove one of them, or give both the same split in a manifest."
+            )
+    seen = {known.name: before.find(known.name, known.slices) for known in own if known.role == "val"}
+    names = [_naming(name, old) for name, old in seen.items() if old and old.role == "train"]
+    if names:
+        raise InputError(
+            f"{len(names)} validation patients trained the weights of --init {init}, so that they cannot choose an "
+            f"epoch: {join_names(names)}. Give --data a manifest in which they train, or leave --init out."
+        )
+    # Whoever trained or chose the first weights did so, whatever the split says here: `find` goes by the graver role.
+    earlier = [old for old in before.patients if old.role in ("train", "val") and not _covered(old, own)]
+    return Roles((*own, *earlier), before.complete)
+
+
+def _met(name: str, split: str, source: RememberedVolumes) -> MetPatient:
+    # The test patients are not read.
+    slices, content = source.checksums.get(name, _UNREAD)
+    return MetPatient(name, split, slices, content)
+
+
+def _covered(old: MetPatient, own: list[MetPatient]) -> bool:
+    """Say whether a patient of the first weights is one of the run's, with a role that is as grave."""
+    return any(k.is_same(old.name, old.slices) and MET.index(k.role) <= MET.index(old.role) for k in own)
+
+
+def _naming(name: str, known: MetPatient) -> str:
+    return name if known.name == name else f"{name} (as {known.name})"
+
+
+def check_same_pixels(source: RememberedVolumes, roles: Roles, run: Path, data: str) -> None:
+    """Refuse to go on with other pixels than a run began with, when its patients have been read again.
+
+    Args:
+        source: From which they were read.
+        roles: Of the run.
+        run: Its folder.
+        data: Where the patients are.
+
+    Raises:
+        InputError: Some files have changed.
+    """
+    begun = {known.name: known.content for known in reversed(roles.patients) if known.content}
+    changed = [name for name, found in sorted(source.checksums.items()) if begun.get(name) != found.content]
+    if changed:
+        raise InputError(
+            f"The data at {data} are not those of {run}: the pixels or masks of {len(changed)} patients have changed "
+            f"since it began, {join_names(changed)}. Restore their files, or start a new run."
+        )
