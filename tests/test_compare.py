@@ -142,7 +142,7 @@ def test_other_patients_and_other_masks_are_refused(scored, copy, tmp_path):
         ("per_patient.csv", "a,b\n1,2\n", "not what `brainseg evaluate` writes"),
         (
             "per_patient.csv",
-            "patient,tp,fn,dice,spacing,distances\nP,1,1,1,wide,3-D\n",
+            "patient,role,tp,fn,dice,spacing,distances\nP,test,1,1,1,wide,3-D\n",
             "the spacing|could not convert",
         ),
         ("report.json", "no json", "cannot be read"),
