@@ -21,8 +21,9 @@ from runs import tiny
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.training import RunFolder, TrainingConfig, resume, train
-from brainseg_keras.training.callbacks import Progression, WarmupCosine
 from brainseg_keras.training.precision import choose_precision, dtype_policy
+from brainseg_keras.training.progress import Progression
+from brainseg_keras.training.schedule import WarmupCosine
 
 CLI = [sys.executable, "-c", "from brainseg_keras.cli import main; main()"]
 
