@@ -124,6 +124,28 @@ def test_a_mask_with_some_contrast_of_its_own_stays(value, said):
     assert shift(stripe(40, 20), (stripe(40, 40), 180), (stripe(40, 20), value)) == said
 
 
+def disc(row, column, *, radius=15, side=160):
+    y, x = np.mgrid[:side, :side]
+    return (np.hypot(y - row, x - column) < radius)[np.newaxis]
+
+
+def test_the_mask_of_a_dark_cyst_is_not_called_shifted_to_what_is_bright():
+    """Its outline follows an edge; of the same picture, a mask that was shifted off the bright lesion is found."""
+    bright, cyst = disc(80, 100), disc(80, 60)
+    assert shift(cyst, (bright, 180), (cyst, 15)) is None
+    assert shift(np.roll(bright, -40, axis=2), (bright, 180)) == "0 pixels up and 40 right"
+    # Half on the cyst and half on plain tissue: dark inside, and no edge along its outline.
+    assert (
+        shift(np.roll(bright, -54, axis=2), (bright, 180), (disc(80, 60, radius=9), 40)) == "0 pixels up and 54 right"
+    )
+
+
+@pytest.mark.parametrize(("level", "said"), [(45, None), (55, "0 pixels up and 40 right")])
+def test_an_edge_of_three_tenths_is_enough(level, said):
+    """The tumour is 100 above the tissue; a cyst of 45 is 35 below it, one of 55 is 25 below."""
+    assert shift(disc(80, 50), (disc(80, 90), 180), (disc(80, 50), level)) == said
+
+
 def test_larger_slices_of_the_mask_count_for_more():
     """One slice says 20 to the right and a longer one 30: the longer one has it."""
     mask = np.concatenate([stripe(40, 20, long=60), stripe(40, 20, long=90)])
