@@ -17,6 +17,7 @@ from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, s
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
+from brainseg_keras.inference.postprocessing import read_choice, say_choice
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.page import write_page
 
@@ -196,12 +197,11 @@ def _report(
     has_tumour = (per_slice.tp + per_slice.fn > 0).to_numpy()
     marked = (per_slice.tp + per_slice.fp > 0).to_numpy()
     chosen = dataclasses.asdict(predictor.postprocessing)
-    where = "validation patients (brainseg tune)" if _tuned(predictor) else "default, not tuned"
     return {
         "model": predictor.name,
         "split": split,
         "role": _role(predictor, split),
-        "postprocessing": chosen | {"chosen_on": where},
+        "postprocessing": chosen | {"chosen_on": say_choice(predictor.folder, predictor.info)},
         "surface_dice_tolerance": tolerance,
         "empty_rule": "0/0 is 1 if nothing is wrong; a missed or invented tumour costs the volume's diagonal",
         "patients": {name: dataclasses.asdict(summarise(per_patient[name])) for name in SCORES},
@@ -228,10 +228,7 @@ def _report(
 
 
 def _tuned(predictor: Predictor) -> bool:
-    from brainseg_keras.inference.postprocessing import FILE
-
-    in_run = predictor.folder is not None and (predictor.folder / FILE).is_file()
-    return in_run or bool(predictor.info.get("postprocessing"))
+    return bool(read_choice(predictor.folder, predictor.info))
 
 
 def _role(predictor: Predictor, split: str) -> str:
