@@ -142,9 +142,8 @@ def test_a_time_limit_within_an_epoch_is_a_row_more(store, undisturbed, tmp_path
     whole = ours[ours.step % 3 == 0].reset_index(drop=True)
     pd.testing.assert_frame_equal(whole, theirs, check_exact=True)
     assert run.read_info()["validation"]["step"] == ours.step[ours.val_dice.idxmax()]
-    for mine, other in zip(
-        *(keras.saving.load_model(own.last).get_weights() for own in (run, undisturbed)), strict=True
-    ):
+    ours, theirs = (keras.saving.load_model(own.last).get_weights() for own in (run, undisturbed))
+    for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(mine, other)
 
 
