@@ -198,7 +198,7 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
     epochs = history.epoch
     loss.plot(epochs, history.loss, label="training", color="tab:blue")
     loss.plot(epochs, history.val_loss, label="validation", color="tab:orange")
-    loss.set(title="Loss", yscale="log" if (history[["loss", "val_loss"]] > 0).all(axis=None) else "linear")
+    loss.set(title="Loss", yscale="linear" if (history[["loss", "val_loss"]] <= 0).any(axis=None) else "log")
     loss.legend(frameon=False)
     patients = int(history.val_patients.iloc[-1])
     score.plot(epochs, history.val_dice, label="mean", color="tab:green")

@@ -9,8 +9,8 @@ from pathlib import Path
 import forks
 import whole
 
-#: Columns of history.csv and entries of run.json that time decides.
-TIMED = ("seconds", "images_per_second")
+#: Columns of history.csv and entries of run.json that time decides, or that tell of files before the last.
+TIMED = ("seconds", "images_per_second", "previous")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The thresholds of `data check`, each from both sides, on pictures whose figures were worked out by hand."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from brainseg_keras.data import checks
 from brainseg_keras.data.findings import check_volume
 from brainseg_keras.data.labels import CLASSES
+from brainseg_keras.data.phantom import phantom_volume
+from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.data.volumes import Volume
 
 TISSUE = 80
@@ -122,6 +125,48 @@ def test_contrast_is_a_fifth_of_the_tissue_or_none(value, said):
 def test_a_mask_with_some_contrast_of_its_own_stays(value, said):
     """Elsewhere 100 / 80 = 1.25, of which 0.12 are 0.15; here 11 / 80 = 0.1375, or 13 / 80 = 0.1625."""
     assert shift(stripe(40, 20), (stripe(40, 40), 180), (stripe(40, 20), value)) == said
+
+
+def disc(row, column, *, radius=15, side=160):
+    y, x = np.mgrid[:side, :side]
+    return (np.hypot(y - row, x - column) < radius)[np.newaxis]
+
+
+def test_the_mask_of_a_dark_cyst_is_not_called_shifted_to_what_is_bright():
+    """Its outline follows an edge; of the same picture, a mask that was shifted off the bright lesion is found."""
+    bright, cyst = disc(80, 100), disc(80, 60)
+    assert shift(cyst, (bright, 180), (cyst, 15)) is None
+    assert shift(np.roll(bright, -40, axis=2), (bright, 180)) == "0 pixels up and 40 right"
+    # Half on the cyst and half on plain tissue: dark inside, and no edge along its outline.
+    assert (
+        shift(np.roll(bright, -54, axis=2), (bright, 180), (disc(80, 60, radius=9), 40)) == "0 pixels up and 54 right"
+    )
+
+
+@pytest.mark.parametrize(("level", "said"), [(45, None), (55, "0 pixels up and 40 right")])
+def test_an_edge_of_three_tenths_is_enough(level, said):
+    """The tumour is 100 above the tissue; a cyst of 45 is 35 below it, one of 55 is 25 below."""
+    assert shift(disc(80, 50), (disc(80, 90), 180), (disc(80, 50), level)) == said
+
+
+def test_shifted_masks_of_phantoms_are_mostly_found_and_true_ones_never():
+    """What the same test of real patients asks, of heads from a formula; the way back is said to two pixels or so."""
+    caught = 0
+    for index in range(8):
+        images, masks = phantom_volume(8, index, slices=12, size=96)
+        for moved in ((0, 0), (18, 14), (-16, 12)):
+            shown = Volume("P", images, np.roll(masks, moved, (1, 2)), tuple(range(12)), intensity_range(images))
+            said = [one for one in check_volume(shown, ("T1", "FLAIR", "T1ce"), ("tumour",)) if "mask" in one.check]
+            assert not said or moved != (0, 0), said
+            caught += bool(said)
+            for finding in said:
+                if finding.check == "mask-shifted":
+                    rows, upward, columns, left = re.search(
+                        r"(\d+) pixels (\w+) and (\d+) (\w+)", finding.text
+                    ).groups()
+                    back = int(rows) * (-1 if upward == "up" else 1), int(columns) * (-1 if left == "left" else 1)
+                    assert np.hypot(back[0] + moved[0], back[1] + moved[1]) <= 4
+    assert caught >= 12
 
 
 def test_larger_slices_of_the_mask_count_for_more():

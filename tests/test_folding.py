@@ -35,6 +35,45 @@ def test_folded_answers_alike_without_norms(name, separable):
     assert norms(folded) == 0
 
 
+def at_random(model, seed):
+    """Statistics that no image has: nothing is normalized, and a recurrent network's values grow with each step."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.gamma.shape
+            layer.gamma.assign(rng.uniform(0.5, 1.5, shape))
+            layer.beta.assign(rng.normal(0, 0.3, shape))
+            layer.moving_mean.assign(rng.normal(0, 0.5, shape))
+            layer.moving_variance.assign(rng.uniform(0.3, 2, shape))
+    return model
+
+
+def in_float64(model):
+    """The same network with the same weights, computed in float64."""
+    exact = keras.models.clone_model(
+        model, clone_function=lambda layer: layer.__class__.from_config(layer.get_config() | {"dtype": "float64"})
+    )
+    exact.set_weights(model.get_weights())
+    return np.asarray(exact(picture().astype("float64")))
+
+
+@pytest.mark.parametrize("norm_per_step", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("separable", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", sorted(RECURRENT))
+def test_folding_costs_less_than_float32_itself_whatever_the_statistics(name, separable, norm_per_step):
+    """Logits of hundreds to thousands here: where two answers differ by 1e-3, it is by the last bits of them."""
+    options = {"separable": separable, "norm_per_step": norm_per_step, "classifier_activation": None}
+    model = at_random(narrow(name, **options), 1)
+    folded = fold_batch_norm(model)
+    exact, by_folding = in_float64(model), in_float64(folded)
+    by_float32 = np.abs(np.asarray(model(picture())) - exact).max()
+    # What is left of folding when all else is exact: its weights, rounded once to float32.
+    assert np.abs(by_folding - exact).max() < by_float32
+    assert np.abs(by_folding - exact).max() < 5e-5 * np.abs(exact).max()
+    # The folded network in use is as near the truth as the one that it was folded from.
+    assert np.abs(np.asarray(folded(picture())) - exact).max() < 10 * by_float32
+
+
 @pytest.mark.parametrize("name", sorted(RECURRENT))
 def test_a_kernel_shared_by_several_norms_keeps_them(name):
     model = trained(narrow(name, norm_per_step=True))

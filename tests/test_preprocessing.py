@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brainseg_keras.data.phantom import phantom_volume
 from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
 from brainseg_keras.data.targets import Target
 from brainseg_keras.errors import InputError
@@ -322,3 +323,16 @@ def test_bytes_are_looked_up_to_the_same_bits(channels):
     ranges = np.stack([rng.uniform(0, 20, (3, channels)), rng.uniform(40, 90, (3, channels))], axis=-1)
     np.testing.assert_array_equal(normalise(images, ranges), normalise(images.astype("float32"), ranges))
     np.testing.assert_array_equal(normalise(images, ranges[0]), normalise(images.astype("float32"), ranges[0]))
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_phantoms_brain_falls_neither_to_black_nor_into_the_clip(index):
+    """What is asked of real volumes too: also with vessels as bright as can be, in a pixel of a thousand."""
+    images, masks = phantom_volume(8, index, slices=12, size=96)
+    images[np.random.default_rng(index).random(images.shape[:3]) < 1e-3] = 255
+    shown = normalise(images, intensity_range(images))
+    with_tumour = masks.any(axis=(1, 2))
+    middle = np.median(shown[with_tumour][:, 30:66, 30:66], axis=(0, 1, 2))
+    assert (middle > 0.5).all() and (middle < 1.5).all()
+    assert 0.9 < np.median(shown[masks > 0][:, 1]) < 2.5
+    assert (shown == 4).mean() < 0.03

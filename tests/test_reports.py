@@ -397,6 +397,19 @@ def test_everything_that_is_tried_is_scored_as_it_would_be_used():
     assert settled.mean_dice[True, 0] > settled.mean_dice[False, 30] > settled.mean_dice[False, 0]
 
 
+@pytest.mark.parametrize(("count", "warned"), [(1, "on 1 validation patient:"), (5, "on 5 validation"), (6, None)])
+def test_a_choice_on_few_patients_says_so(count, warned, tmp_path):
+    few = Spotted()
+    few.table = pd.DataFrame({"patient": [f"P_{number}" for number in range(count)], "split": "val"})
+    tuned = tune(
+        Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS), few, output=tmp_path
+    )
+    record = json.loads((tmp_path / "postprocess.json").read_text())
+    assert record == tuned.record and (record["n"], record["tried"]) == (count, 340)
+    assert (record["warning"] is None) == (warned is None)
+    assert not warned or f"Chosen among 340 settings {warned}" in record["warning"]
+
+
 def test_what_was_tuned_is_used_and_said(source, tmp_path):
     brightness_model(level=1.05).save(tmp_path / "best.keras")
     info = {"channels": list(CHANNELS), "preprocessing": {"size": 60, "blur": 0.0, "clahe": 0.0}}
@@ -406,7 +419,9 @@ def test_what_was_tuned_is_used_and_said(source, tmp_path):
     network = Predictor(tmp_path)
     assert network.postprocessing != Postprocessing()
     report = evaluate(network, source, split="val").report
-    assert report["postprocessing"]["chosen_on"].startswith("validation patients")
+    # One patient of the phantom validates.
+    said = report["postprocessing"]["chosen_on"]
+    assert said.startswith("validation patients (brainseg tune: the best of 340 settings, n = 1). Chosen among 340 ")
     assert report["role"] == "tuning, chose the postprocessing"
     own = FileVolumes(source.table.assign(split="test"), source.root, CHANNELS)
     with pytest.raises(InputError, match="1 chose the postprocessing of"):
@@ -445,6 +460,7 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
     tuned = brainseg("tune", run, "--data", folder, "--json", cwd=tmp_path)
     assert tuned.returncode == 0, tuned.stderr
     assert json.loads(tuned.stdout)["tried"] > 100
+    assert "Warning: Chosen among 340 settings on 1 validation patient: " in tuned.stderr
     after = brainseg("evaluate", run, "--data", folder, "--split", "val", "--json", cwd=tmp_path)
     assert after.returncode == 0, after.stderr
     report = json.loads(after.stdout)

@@ -1,7 +1,6 @@
 """A run from configuration to folder: what it keeps, how it stops, how it goes on."""
 
 import dataclasses
-import itertools
 import json
 import math
 import shutil
@@ -22,8 +21,7 @@ from runs import tiny
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.training import RunFolder, TrainingConfig, resume, train
-from brainseg_keras.training.callbacks import Progression, WarmupCosine
-from brainseg_keras.training.precision import choose_precision, dtype_policy
+from brainseg_keras.training.schedule import WarmupCosine
 
 CLI = [sys.executable, "-c", "from brainseg_keras.cli import main; main()"]
 
@@ -207,37 +205,6 @@ def test_infinite_learning_rate_stops_with_cause_and_cure(store, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_max_minutes_ends_the_run_with_a_score(store, tmp_path):
-    config = tiny(store, epochs=10_000, max_minutes=0.15, deterministic=False)
-    run = train(config, output=tmp_path / "run")
-    info = run.read_info()
-    assert info["progress"]["stopped"] == "time"
-    assert 0 <= info["validation"]["mean_dice"] <= 1
-
-
-def test_the_learning_rate_comes_down_to_meet_the_clock(store):
-    config = tiny(store, learning_rate=1e-3)
-    early, late = (Progression(10, 10_000, limit=600, step=10, seconds=seconds) for seconds in (60, 594))
-    assert WarmupCosine(early, config).rate(early.share()) > 0.9e-3
-    assert WarmupCosine(late, config).rate(late.share()) < 0.02e-3
-    # A deterministic run goes by its steps alone.
-    assert late.share(by_time=False) == 0.001
-
-
-@pytest.mark.slow
-def test_patience_stops_after_epochs_without_a_better_score(store, tmp_path):
-    run = train(tiny(store, epochs=40, patience=2, learning_rate=1e-9), output=tmp_path / "run")
-    history = pd.read_csv(run.history)
-    assert len(history) == history.val_dice.idxmax() + 1 + 2 < 40
-
-
-def test_init_starts_from_given_weights(finished, store, tmp_path):
-    run = train(tiny(store, epochs=1, learning_rate=1e-12, init=str(finished.best)), output=tmp_path / "run")
-    before, after = keras.saving.load_model(finished.best), keras.saving.load_model(run.last)
-    for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
-        np.testing.assert_allclose(old, new, atol=1e-6)
-
-
 def test_an_existing_run_is_not_overwritten(finished, store):
     before = finished.info.read_bytes()
     with pytest.raises(InputError, match="--resume"):
@@ -300,37 +267,6 @@ def test_settings_out_of_range_are_refused(changes, message):
 
 def test_integers_pass_for_numbers_but_stay_apart_otherwise():
     assert TrainingConfig(max_minutes=2).max_minutes == 2.0
-
-
-def test_learning_rate_rises_then_falls_to_a_hundredth():
-    progression = Progression(steps_per_epoch=10, total_steps=100)
-    schedule = WarmupCosine(progression, TrainingConfig(learning_rate=1.0, warmup=0.1))
-    rates = [schedule.rate(step / 100) for step in range(101)]
-    assert 0 < rates[0] < rates[5] < rates[9] < 1
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(0.505)
-    assert rates[100] == pytest.approx(0.01)
-    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
-
-
-def test_precision_auto_avoids_bfloat16_for_separable_convolutions():
-    assert choose_precision("mixed_float16", separable=True) == "mixed_float16"
-    assert choose_precision("auto", separable=True) in ("float32", "mixed_float16")
-
-
-def test_dtype_policy_is_put_back():
-    before = keras.config.dtype_policy().name
-    with pytest.raises(RuntimeError), dtype_policy("mixed_bfloat16"):
-        raise RuntimeError
-    assert keras.config.dtype_policy().name == before
-
-
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_trains_and_keeps_a_float32_best(store, tmp_path, precision):
-    run = train(tiny(store, epochs=1, precision=precision), output=tmp_path / "run")
-    best = keras.saving.load_model(run.best)
-    assert {layer.compute_dtype for layer in best.layers} == {"float32"}
-    assert np.isfinite(pd.read_csv(run.history).loss).all()
 
 
 @pytest.mark.slow

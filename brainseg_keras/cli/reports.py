@@ -109,6 +109,8 @@ def tune_command(
         output=folder,
         progress=lambda patients: progress_bar(patients, "reading and tuning"),
     )
+    if tuned.record["warning"]:
+        typer.echo(f"Warning: {tuned.record['warning']}", err=True)
     if as_json:
         typer.echo(json.dumps(tuned.record))
         return
@@ -117,7 +119,7 @@ def tune_command(
         f"threshold {chosen.threshold:g}, smallest component {chosen.smallest_component}, largest component "
         f"{'alone' if chosen.largest_component else 'and others'}, flip averaging {'on' if chosen.flip else 'off'}: "
         f"Dice per patient {record['mean_dice']:.3f}, before {record['mean_dice_default']:.3f}, n = {record['n']} "
-        f"(validation, chose it among {record['tried']})"
+        f"(validation, chose it among {record['tried']} settings)"
     )
 
 

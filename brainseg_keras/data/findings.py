@@ -14,6 +14,9 @@ SEVERITIES = ("error", "warning", "note")
 _OUTSIDE = 0.01
 #: Contrast of a mask where it lies, as a share of that where it fits best, below which it is called shifted.
 _CONTRAST = 0.12
+#: Step across the outline of a mask where it lies, brighter or darker, as a share of that where it is brightest, from
+#: which it is left in peace: of 88 LGG patients no mask has less than 0.36 as it lies, shifted ones 0.05 in the mean.
+_EDGE = 0.3
 #: Pixels by which a mask is tried elsewhere, on slices of half the size.
 _REACH = 32
 _BRIGHTEST = 0.02
@@ -118,12 +121,13 @@ def _best_shift(images: np.ndarray, tumour: np.ndarray, intensity: np.ndarray) -
     """Say by how many rows and columns a mask should move, where it has no contrast as it lies; else None.
 
     Contrast is the mean inside minus the mean in a ring around it, for every place of the mask at once (by Fourier
-    transform), summed over the slices.
+    transform), summed over the slices. A dark cyst has none, and yet its mask is right: its outline follows an edge.
     """
     low, high = intensity
     small = np.clip((images[:, ::2, ::2].astype(np.float32) - low) / max(high - low, 1e-6), 0, 2.5)
+    masks = tumour[:, ::2, ::2].astype(np.uint8)
     total, weight = np.zeros(small.shape[1:], np.float32), 0
-    for image, mask in zip(small, tumour[:, ::2, ::2].astype(np.uint8), strict=True):
+    for image, mask in zip(small, masks, strict=True):
         pixels = int(mask.sum())
         if pixels < 30:
             continue
@@ -138,8 +142,24 @@ def _best_shift(images: np.ndarray, tumour: np.ndarray, intensity: np.ndarray) -
     contrast = np.roll(total / weight, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
     rows, columns = np.unravel_index(int(contrast.argmax()), contrast.shape)
     best, here = float(contrast.max()), float(contrast[reach, reach])
-    moved = (2 * (int(rows) - reach), 2 * (int(columns) - reach))
-    return moved if best > 0.2 and here < _CONTRAST * best and max(map(abs, moved)) > 8 else None
+    rows, columns = int(rows) - reach, int(columns) - reach
+    if best <= 0.2 or here >= _CONTRAST * best or 2 * max(abs(rows), abs(columns)) <= 8:
+        return None
+    if abs(_edge(small, masks)) >= _EDGE * abs(_edge(small, np.roll(masks, (rows, columns), (1, 2)))):
+        return None
+    return 2 * rows, 2 * columns
+
+
+def _edge(images: np.ndarray, masks: np.ndarray) -> float:
+    """Measure how much brighter it gets across the masks' outlines, inwards, a pixel; below 0 where it gets darker."""
+    total = 0.0
+    for image, mask in zip(images, masks, strict=True):
+        if mask.any():
+            slope = np.gradient(cv2.GaussianBlur(image, (0, 0), 1))
+            inwards = np.gradient(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1))
+            across = float((slope[0] * inwards[0] + slope[1] * inwards[1]).sum())
+            total += int(mask.sum()) * across / float(np.hypot(*inwards).sum())
+    return total
 
 
 def _values(volume: Volume, channels: tuple[str, ...]) -> list[Finding]:

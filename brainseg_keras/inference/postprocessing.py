@@ -94,11 +94,10 @@ class Postprocessing:
             InputError: A file that is no such choice.
         """
         path = folder / FILE if folder else None
-        chosen = info.get("postprocessing", {})
         try:
             if path and path.exists():
                 origin = path
-                chosen = json.loads(path.read_text(encoding="utf-8"))
+            chosen = read_choice(folder, info)
             return cls(**{key: chosen[key] for key in cls.names() if key in chosen})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
@@ -109,3 +108,46 @@ class Postprocessing:
     def names(cls) -> tuple[str, ...]:
         """Give the names of the fields."""
         return tuple(entry.name for entry in dataclasses.fields(cls))
+
+
+def read_choice(folder: Path | None, info: dict[str, Any]) -> dict[str, Any]:
+    """Read what `brainseg tune` wrote for a model, with how it was chosen.
+
+    Args:
+        folder: Run folder, whose postprocess.json wins; or None.
+        info: run.json or its like, which may hold `postprocessing`.
+
+    Returns:
+        Content of postprocess.json; empty where nothing was tuned.
+
+    Raises:
+        ValueError: The file is no JSON of names and values.
+    """
+    path = folder / FILE if folder else None
+    if path and path.exists():
+        chosen = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(chosen, dict):
+            raise ValueError(f"it holds no names with values, but {type(chosen).__name__}")
+        return chosen
+    return info.get("postprocessing", {})
+
+
+def say_choice(folder: Path | None, info: dict[str, Any]) -> str:
+    """Say on whom a model's postprocessing was chosen, among how many settings.
+
+    Args:
+        folder: Run folder, or None.
+        info: run.json or its like.
+
+    Returns:
+        A few words for a report.
+
+    Example:
+        >>> say_choice(None, {"postprocessing": {"threshold": 0.4, "n": 10, "tried": 340}})
+        'validation patients (brainseg tune: the best of 340 settings, n = 10)'
+    """
+    chosen = read_choice(folder, info)
+    if not chosen:
+        return "default, not tuned"
+    said = f"validation patients (brainseg tune: the best of {chosen.get('tried')} settings, n = {chosen.get('n')})"
+    return said + (f". {chosen['warning']}" if chosen.get("warning") else "")

@@ -352,7 +352,7 @@ def mod_r2au_net(
     """Mod-R2AU-Net, a reconstruction: a lighter attention R2U-Net.
 
     49 to 784 channels, three recurrences, gates with normalization, transposed convolutions. 21,301,889 parameters
-    (21,289,925 trainable) and 212.2 GFLOPs at 256x256.
+    (21,289,925 trainable) and 212.1 GFLOPs at 256x256.
 
     A reconstruction, because the published script cannot be built (its first residual addition joins 3 and 16
     channels; it has no batch normalization, and its convolutions are not shared, against its README), the authors'

@@ -17,6 +17,7 @@ from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, s
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
+from brainseg_keras.inference.postprocessing import read_choice, say_choice
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.page import write_page
 from brainseg_keras.reports.patients import (
@@ -214,14 +215,13 @@ def _report(
     has_tumour = (per_slice.tp + per_slice.fn > 0).to_numpy()
     marked = (per_slice.tp + per_slice.fp > 0).to_numpy()
     chosen = dataclasses.asdict(predictor.postprocessing)
-    where = "validation patients (brainseg tune)" if _tuned(predictor) else "default, not tuned"
     return {
         "model": predictor.name,
         "split": split,
         "role": words_for(headline, tuned=_tuned(predictor)),
         "headline": list(headline),
         "groups": groups,
-        "postprocessing": chosen | {"chosen_on": where},
+        "postprocessing": chosen | {"chosen_on": say_choice(predictor.folder, predictor.info)},
         "surface_dice_tolerance": tolerance,
         "patients": summarise_scores(per_patient, SCORES),
         "all_background": _all_background(per_patient, per_slice),
@@ -247,10 +247,7 @@ def _report(
 
 
 def _tuned(predictor: Predictor) -> bool:
-    from brainseg_keras.inference.postprocessing import FILE
-
-    in_run = predictor.folder is not None and (predictor.folder / FILE).is_file()
-    return in_run or any(known.tuned for known in predictor.roles.patients)
+    return bool(read_choice(predictor.folder, predictor.info))
 
 
 def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from brainseg_keras.reports.patients import choose_tuning
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 SMALLEST = (0, 30, 100, 300, 1000)
+#: Patients below which the choice is called a choice on few.
+_FEW = 6
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,21 @@ def tune(
         "patients": patients,
         "checksums": {patient: " ".join(source.checksums[patient].slices) for patient in patients},
         "tried": len(choices),
+        "warning": _warning(len(patients), len(choices)),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     if file is not None:
         write_json(file, record)
     return Tuned(choices[best], table.sort_values("mean_dice", ascending=False, ignore_index=True), record)
+
+
+def _warning(patients: int, settings: int) -> str | None:
+    if patients >= _FEW:
+        return None
+    return (
+        f"Chosen among {settings} settings on {patients} validation patient{'s' * (patients > 1)}: what fits so few "
+        "best need not fit others. Tune on more patients, or remove postprocess.json."
+    )
 
 
 def _scores(

@@ -24,54 +24,65 @@ class Progress(NamedTuple):
         iterations: The optimizer's own count at that time.
         random_states: Of the random generators.
         seconds: Time spent.
+        sums: What the epoch's loss and metrics had summed up, where it was stopped within an epoch.
     """
 
     step: int
     iterations: int
     random_states: list[list[int]]
     seconds: float
+    sums: list[Any]
 
 
 #: Of a run that was killed before its first epoch was kept.
-NOTHING_DONE = Progress(0, 0, [], 0.0)
+NOTHING_DONE = Progress(0, 0, [], 0.0, [])
 
 
-def read_progress(run: RunFolder, info: dict[str, Any]) -> Progress:
-    """Read how far a run had come.
+def read_progress(run: RunFolder, info: dict[str, Any]) -> list[Progress]:
+    """Read how far a run had come when last.keras was kept.
 
     Args:
         run: Its folder.
         info: Content of run.json.
 
     Returns:
-        The progress.
+        What run.json was written with, and what it had been written with before: a kill between the two files leaves
+        last.keras as that one says.
 
     Raises:
         InputError: A damaged run.json.
     """
     with reading(run.info, f"Restore it, or start a new run from its weights: --init {run.best}"):
-        found = info["progress"]
-        states = [[int(seed), int(draws)] for seed, draws in found["random_states"]]
-        progress = Progress(int(found["step"]), int(found["iterations"]), states, float(found["seconds"]))
-        if progress.step < 1 or progress.iterations < 0 or not 0 <= progress.seconds < float("inf"):
-            raise ValueError(f"progress {progress.step}, {progress.iterations}, {progress.seconds}")
-        return progress
+        records = [info["progress"], info["progress"]["previous"]]
+        return [_progress(record) for record in records if record is not None]
 
 
-def read_history(run: RunFolder, epochs: int) -> list[dict[str, float]]:
-    """Read the rows of the epochs that are done: they say which was the best.
+def _progress(found: dict[str, Any]) -> Progress:
+    states = [[int(seed), int(draws)] for seed, draws in found["random_states"]]
+    sums = list(found["sums"])
+    progress = Progress(int(found["step"]), int(found["iterations"]), states, float(found["seconds"]), sums)
+    if progress.step < 1 or progress.iterations < 0 or not 0 <= progress.seconds < float("inf"):
+        raise ValueError(f"progress {progress.step}, {progress.iterations}, {progress.seconds}")
+    return progress
+
+
+def read_history(run: RunFolder, step: int, steps_per_epoch: int, *, scored_start: bool) -> list[dict[str, float]]:
+    """Read the rows of what is done: they say which epoch was the best.
 
     Args:
         run: Its folder.
-        epochs: Whole epochs that are done.
+        step: Batches that are done. A later row was written before a kill, and is left out.
+        steps_per_epoch: Batches in an epoch.
+        scored_start: Whether there is an epoch 0: the weights that the run started from.
 
     Returns:
-        Their rows.
+        A row for each epoch, and one where a time limit came within an epoch.
 
     Raises:
         InputError: A row is missing or damaged.
     """
-    if not epochs:
+    wanted = list(range(0 if scored_start else steps_per_epoch, step + 1, steps_per_epoch))
+    if not step or not (wanted or run.history.exists()):
         return []
     cure = f"Without it the best epoch is unknown. Restore it, or start a new run: --init {run.best}"
     try:
@@ -80,9 +91,13 @@ def read_history(run: RunFolder, epochs: int) -> list[dict[str, float]]:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{run.history} cannot be read ({error}). {cure}") from error
     with reading(run.history, cure):
-        done = [{name: _number(text) for name, text in row.items()} for row in rows[:epochs]]
-        if [row["epoch"] for row in done] != list(range(1, epochs + 1)) or any(math.isnan(r["val_dice"]) for r in done):
-            raise ValueError(f"rows of epochs {[row['epoch'] for row in done]}, expected 1 to {epochs}")
+        done = [{name: _number(text) for name, text in row.items()} for row in rows]
+        done = [row for row in done if row["step"] <= step]
+        if any(math.isnan(row["val_dice"]) or row["epoch"] != -(-row["step"] // steps_per_epoch) for row in done):
+            raise ValueError("a row without val_dice, or of another epoch than its step says")
+        whole = [row["step"] for row in done if row["step"] % steps_per_epoch == 0]
+        if whole != wanted:
+            raise ValueError(f"rows of the steps {whole}, expected {wanted}")
         return done
 
 

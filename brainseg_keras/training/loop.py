@@ -1,5 +1,6 @@
 """train() and resume(): from a configuration to a run folder."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -9,27 +10,14 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.batches import SliceBatches, load_slices
+from brainseg_keras.data.batches import SliceBatches
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
-from brainseg_keras.data.preprocessing import Preprocessing
-from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.targets import Target
-from brainseg_keras.data.volumes import VolumeSource, select_patients
+from brainseg_keras.data.volumes import select_patients
 from brainseg_keras.errors import InputError, reading
 from brainseg_keras.files import hold_folder, remove_leftovers
-from brainseg_keras.losses import get_loss
-from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
 from brainseg_keras.training import patients
-from brainseg_keras.training.callbacks import (
-    ProgressBar,
-    Progression,
-    RunKeeper,
-    StopGuard,
-    WarmupCosine,
-    draw_curves,
-)
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.continuation import (
     NOTHING_DONE,
@@ -39,10 +27,21 @@ from brainseg_keras.training.continuation import (
     read_last,
     read_progress,
 )
-from brainseg_keras.training.optimizer import MeasuredAdam
-from brainseg_keras.training.precision import choose_precision, dtype_policy
+from brainseg_keras.training.keeper import RunKeeper, draw_curves
+from brainseg_keras.training.precision import choose_precision
 from brainseg_keras.training.profiler import Profiler
+from brainseg_keras.training.progress import ProgressBar, Progression
 from brainseg_keras.training.run import RunFolder, describe_run, restore_random_states
+from brainseg_keras.training.schedule import WarmupCosine, describe_change, seconds_of
+from brainseg_keras.training.setup import (
+    compile_model,
+    load_data,
+    network_arguments,
+    new_model,
+    open_data,
+    set_seeds,
+)
+from brainseg_keras.training.stopping import StopGuard
 from brainseg_keras.training.validation import PatientValidator
 
 #: Batches after which a moving average of momentum 0.9 has forgotten what it held before.
@@ -76,22 +75,22 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         >>> run.best.is_file()
         True
     """
-    progression = Progression(1, 1, limit=_seconds(config.max_minutes))
+    progression = Progression(1, 1, limit=seconds_of(config.max_minutes))
     console = console or Console(stderr=True)
     run = RunFolder(output or Path("tensorboard_logs") / f"{config.architecture}-{time.strftime('%Y%m%d-%H%M%S')}")
     run.check_new()
-    _seed(config)
-    source, preprocessing = _open(config)
+    set_seeds(config)
+    source, preprocessing = open_data(config)
     before = patients.roles_before(config.init)
     source = patients.remember_patients(source, before)
     for split in ("train", "val"):
         select_patients(source, split)
-    arguments = _arguments(config, len(source.channels))
+    arguments = network_arguments(config, len(source.channels))
     target = Target(config.target)
     target.check(source.classes, config.data)
     precision = choose_precision(config.precision, separable=config.separable)
-    model = _new_model(config, arguments, precision)
-    batches, validator = _load(config, source, preprocessing)
+    model = new_model(config, arguments, precision)
+    batches, validator = load_data(config, source, preprocessing)
     info = describe_run(
         config,
         source.table,
@@ -152,11 +151,12 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
 
 def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None:
     info = run.read_info()
-    config = _changed(run, overrides)
-    progress = read_progress(run, info) if run.last.exists() else NOTHING_DONE
-    progression = Progression(1, 1, limit=_seconds(config.max_minutes), seconds=progress.seconds)
-    _seed(config)
-    source, preprocessing = _open(config)
+    before = TrainingConfig.from_yaml(run.config)
+    config = _changed(run, before, overrides)
+    kept = read_progress(run, info) if run.last.exists() else [NOTHING_DONE]
+    progression = Progression(1, 1, limit=seconds_of(config.max_minutes), seconds=kept[0].seconds)
+    set_seeds(config)
+    source, preprocessing = open_data(config)
     roles = patients.read_roles(run.info, info)
     source = patients.remember_patients(source, roles)
     if describe_run(config, source.table)["manifest_sha256"] != info.get("manifest_sha256"):
@@ -164,12 +164,12 @@ def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None
             f"The data at {config.data} are not those of {run.path}: other slices or another split. {run.config} says "
             "which they are: restore the one, or the other."
         )
-    model = _continued(run, info, config, progress, progression)
-    batches, validator = _load(config, source, preprocessing)
+    model, progress = _continued(run, info, config, kept, progression)
+    batches, validator = load_data(config, source, preprocessing)
     patients.check_same_pixels(source, roles, run.path, config.data)
     progression.steps_per_epoch = batches.steps_per_epoch
     progression.total_steps = config.epochs * batches.steps_per_epoch
-    history = read_history(run, progression.step // batches.steps_per_epoch)
+    history = read_history(run, progression.step, progression.steps_per_epoch, scored_start=config.init is not None)
     if progression.step >= progression.total_steps or progression.out_of_time:
         if history and not run.curves.is_file():
             # It was killed when all but this was done.
@@ -178,34 +178,40 @@ def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None
     config.to_yaml(run.config)
     info["config"] = dataclasses.asdict(config)
     _announce(console, run, info, batches)
-    _fit(run, info, config, model, batches, validator, progression, console, history)
+    if said := describe_change(before, config, progression):
+        console.out(said, highlight=False)
+    _fit(run, info, config, model, batches, validator, progression, console, history, progress)
 
 
 def _continued(
-    run: RunFolder, info: dict[str, Any], config: TrainingConfig, progress: Progress, progression: Progression
-) -> keras.Model:
-    """Give the network as it was when the run was stopped, and set the step at which it was."""
+    run: RunFolder, info: dict[str, Any], config: TrainingConfig, kept: list[Progress], progression: Progression
+) -> tuple[keras.Model, Progress]:
+    """Give the network as it was when the run was stopped, with how far it was, and set the step."""
     cure = f"Restore it, or start a new run from its weights: --init {run.best}"
-    if progress is NOTHING_DONE:
+    if kept == [NOTHING_DONE]:
         # Killed within its first epoch: it begins as a new run does.
         with reading(run.info, cure):
-            return _new_model(config, info["arguments"], info["precision"])
+            return new_model(config, info["arguments"], info["precision"]), NOTHING_DONE
     model = read_last(run, info)
     if model is None:
         model, steps = read_best(run, info)
-        _compile(model, config)
+        compile_model(model, config)
+        progress, share = NOTHING_DONE, steps / kept[0].step
+        states = kept[0].random_states
     else:
-        # A kill between the two files leaves run.json one epoch ahead: the optimizer's own count mends that.
-        steps = progress.step + int(model.optimizer.iterations) - progress.iterations
+        done, share = int(model.optimizer.iterations), 1.0
+        progress = next((record for record in kept if record.iterations == done), None)
+        if progress is None:
+            raise InputError(f"{run.last} has {done} steps, of which {run.info} knows nothing. Restore one of them.")
+        steps, states = progress.step, progress.random_states
     progression.step = steps
     with reading(run.info, cure):
-        restore_random_states(model, progress.random_states, steps / progress.step)
-    return model
+        restore_random_states(model, states, share)
+    return model, progress
 
 
-def _changed(run: RunFolder, overrides: dict[str, Any]) -> TrainingConfig:
-    """Read a run's settings, with the new values of those that may change."""
-    config = TrainingConfig.from_yaml(run.config)
+def _changed(run: RunFolder, config: TrainingConfig, overrides: dict[str, Any]) -> TrainingConfig:
+    """Give a run's settings the new values of those that may change."""
     changed = {key: value for key, value in overrides.items() if value != getattr(config, key)}
     fixed = sorted(changed.keys() - set(RESUMABLE))
     if fixed:
@@ -214,22 +220,6 @@ def _changed(run: RunFolder, overrides: dict[str, Any]) -> TrainingConfig:
             f"new run with --init {run.best}."
         )
     return dataclasses.replace(config, **changed)
-
-
-def _new_model(config: TrainingConfig, arguments: dict[str, Any], precision: str) -> keras.Model:
-    with dtype_policy(precision):
-        model = build_model(config.architecture, **arguments, weights=config.init)
-    _compile(model, config)
-    return model
-
-
-def _compile(model: keras.Model, config: TrainingConfig) -> None:
-    target = Target(config.target)
-    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
-    loss = get_loss(config.loss, include_background=not target.exclusive)
-    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
-    # Else its variables would be made inside the training step, which is then traced twice: half of the time to start.
-    model.optimizer.build(model.trainable_variables)
 
 
 def _fit(
@@ -242,6 +232,7 @@ def _fit(
     progression: Progression,
     console: Console,
     history: list[dict],
+    progress: Progress = NOTHING_DONE,
 ) -> None:
     keeper = RunKeeper(
         run,
@@ -253,12 +244,17 @@ def _fit(
         calibrate=lambda model: _calibrate(model, batches, progression.step),
         console=console,
         history=history,
+        progress=progress,
     )
     guard, bar = StopGuard(progression, config), ProgressBar(progression, console)
     callbacks = [WarmupCosine(progression, config), guard, bar, keeper]
     if config.profile:
         callbacks.append(Profiler(config, run.logs))
-    try:
+    with guard, contextlib.ExitStack() as stack:
+        stack.callback(keeper.close)
+        stack.callback(bar.close)
+        if config.init and not history:
+            keeper.score_start(model)
         while progression.step < progression.total_steps and not progression.stopped:
             # The rest of an interrupted epoch first, then whole ones.
             epoch, done = divmod(progression.step, batches.steps_per_epoch)
@@ -271,10 +267,6 @@ def _fit(
                 verbose=0,
                 shuffle=False,
             )
-    finally:
-        guard.release()
-        bar.close()
-        keeper.close()
     _conclude(console, run, info, progression)
 
 
@@ -294,86 +286,6 @@ def _stream(batches: SliceBatches, progression: Progression) -> Any:
     return BatchSequence(batches, start=progression.step, steps=progression.total_steps - progression.step)
 
 
-def _open(config: TrainingConfig) -> tuple[VolumeSource, Preprocessing]:
-    source = open_source(
-        config.data,
-        format=config.format,
-        root=config.root,
-        seed=config.seed,
-        modalities=config.modalities,
-        labels=config.labels,
-        image_pattern=config.image_pattern,
-        label_pattern=config.label_pattern,
-    )
-    return source, Preprocessing(config.size, config.blur, config.clahe)
-
-
-def _load(
-    config: TrainingConfig, source: VolumeSource, preprocessing: Preprocessing
-) -> tuple[SliceBatches, PatientValidator]:
-    augmentation = None
-    if config.augment:
-        augmentation = _augmentation(config, source.channels)
-    slices = load_slices(source, "train", preprocessing, target=Target(config.target), context=config.context)
-    config.check_data(len(slices.images), len(source.channels) * (2 * config.context + 1))
-    batches = SliceBatches(
-        slices,
-        batch_size=config.batch_size,
-        tumour_share=config.tumour_share,
-        augmentation=augmentation,
-        target=Target(config.target),
-        seed=config.seed,
-    )
-    return batches, PatientValidator(source, preprocessing, target=Target(config.target), context=config.context)
-
-
-def _augmentation(config: TrainingConfig, channels: tuple[str, ...]) -> Augmentation:
-    if config.stand_in and "FLAIR" not in channels:
-        raise InputError(f"stand_in needs FLAIR among the sequences. Received: {', '.join(channels)}.")
-    return Augmentation(
-        config.rotate,
-        config.flip,
-        config.zoom,
-        config.shift,
-        config.intensity,
-        config.noise,
-        config.stand_in,
-        channels.index("FLAIR") if config.stand_in else 0,
-    )
-
-
-def _arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "input_shape": [config.size, config.size, channels * (2 * config.context + 1)],
-        "num_classes": len(Target(config.target).channels),
-        "separable": config.separable,
-        "dropout": config.dropout,
-    }
-    chosen = {name: getattr(config, name) for name in ("filters", "depth") if getattr(config, name) is not None}
-    if config.target == "regions":
-        # Three channels that overlap: "auto" would make them exclude each other.
-        chosen["classifier_activation"] = "sigmoid"
-    return arguments | chosen
-
-
-def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
-    options: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    # Keras' weight decay stands apart from the gradient: Adam with it is AdamW.
-    return MeasuredAdam(config.learning_rate, weight_decay=config.weight_decay or None, **options)
-
-
-def _seed(config: TrainingConfig) -> None:
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-
-
-def _seconds(minutes: float | None) -> float | None:
-    return None if minutes is None else 60 * minutes
-
-
 def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: SliceBatches) -> None:
     counts = info["patients"]
     console.out(
@@ -386,13 +298,14 @@ def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: S
 
 def _conclude(console: Console, run: RunFolder, info: dict[str, Any], progression: Progression) -> None:
     lines = []
-    if progression.stopped == "interrupted":
+    if progression.stopped == "interrupted" and progression.step < progression.total_steps:
         lines.append(f"Stopped, and all is kept. Continue with: brainseg train --resume {run.path}")
     if "validation" in info:
         best = info["validation"]
         scores = np.array(list(best["dice"].values()))
+        which = f"{best['epoch']}{'' if best['step'] else ', the weights of --init'}"
         lines.append(
-            f"Best epoch {best['epoch']}: Dice per patient {scores.mean():.3f}, median {np.median(scores):.3f}, "
+            f"Best epoch {which}: Dice per patient {scores.mean():.3f}, median {np.median(scores):.3f}, "
             f"n = {len(scores)} (validation, chose the checkpoint): {run.best}"
         )
     console.out("\n".join(lines), highlight=False)

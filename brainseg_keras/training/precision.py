@@ -23,9 +23,31 @@ def choose_precision(wanted: str, *, separable: bool) -> str:
     """
     if wanted != "auto":
         return wanted
-    if _has_gpu():
+    cpuinfo = Path("/proc/cpuinfo")
+    about = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
+    return fitting_precision(gpu=_has_gpu(), cpuinfo=about, separable=separable)
+
+
+def fitting_precision(*, gpu: bool, cpuinfo: str, separable: bool) -> str:
+    """Say what `auto` means on a machine.
+
+    Args:
+        gpu: Whether it has one.
+        cpuinfo: Content of its /proc/cpuinfo; empty where there is none.
+        separable: Whether the network has depthwise convolutions.
+
+    Returns:
+        Name of a Keras dtype policy.
+
+    Example:
+        >>> fitting_precision(gpu=False, cpuinfo="flags : fpu sse2 avx2", separable=False)
+        'float32'
+    """
+    if gpu:
         return "mixed_float16"
-    return "mixed_bfloat16" if _has_amx() and not separable else "float32"
+    # AMX multiplies bfloat16 in tiles; avx512_bf16 alone has instructions for it and no gain.
+    has_amx = any("amx_bf16" in line.split() for line in cpuinfo.splitlines() if line.startswith("flags"))
+    return "mixed_bfloat16" if has_amx and not separable else "float32"
 
 
 @contextmanager
@@ -56,8 +78,3 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _has_amx() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")
