@@ -327,6 +327,18 @@ def test_a_renamed_patient_is_named_with_both_names(persons):
     assert any(f"{new} as {old}" in words for new, old in pairs)
 
 
+def test_whom_tuning_met_is_no_test_patient_any_more(persons):
+    history = History(persons, "brats-h5", 0)
+    history.tune(persons, "fold0", 0)
+    # The part that validates in one fold is tested in the next.
+    with pytest.raises(InputError, match=r"2 chose the postprocessing of runs/first \("):
+        history.evaluate(persons, "fold1", 0, "test", False)
+    assert history.evaluate(persons, "fold1", 0, "test", True) == history.tuned
+    history.tune(persons, "lgg", 2)
+    for seed in range(4):
+        assert history.tuned <= history.evaluate(persons, "lgg", seed, "val", False)
+
+
 def test_validation_that_trained_the_first_weights_is_refused(persons):
     history = History(persons, "fold0", 0)
     with pytest.raises(InputError, match=r"validation patients trained the weights of --init .*manifest in which"):
