@@ -134,7 +134,7 @@ class Dashboard:
         """Write one epoch.
 
         Args:
-            step: Its number, from 1.
+            step: Its number, from 1; 0 of the weights that a run starts from.
             scalars: Numbers by tag.
             dice: Of each validation patient.
             histogram: Probabilities of their pixels.

@@ -81,7 +81,7 @@ def read_history(run: RunFolder, step: int, steps_per_epoch: int, *, scored_star
     Raises:
         InputError: A row is missing or damaged.
     """
-    wanted = list(range(0 if scored_start else steps_per_epoch, step + 1, steps_per_epoch))
+    wanted = range(0 if scored_start else steps_per_epoch, step + 1, steps_per_epoch)
     if not step or not (wanted or run.history.exists()):
         return []
     cure = f"Without it the best epoch is unknown. Restore it, or start a new run: --init {run.best}"
@@ -96,8 +96,8 @@ def read_history(run: RunFolder, step: int, steps_per_epoch: int, *, scored_star
         if any(math.isnan(row["val_dice"]) or row["epoch"] != -(-row["step"] // steps_per_epoch) for row in done):
             raise ValueError("a row without val_dice, or of another epoch than its step says")
         whole = [row["step"] for row in done if row["step"] % steps_per_epoch == 0]
-        if whole != wanted:
-            raise ValueError(f"rows of the steps {whole}, expected {wanted}")
+        if len(whole) != len(wanted) or whole != list(wanted):
+            raise ValueError(f"rows of the steps {whole}, expected every {steps_per_epoch} from {wanted[0]} to {step}")
         return done
 
 
