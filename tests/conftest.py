@@ -17,6 +17,8 @@ os.environ["BRAINSEG_CACHE"] = _CACHE
 _LONGEST = (
     "training",
     "resume",
+    "stopping",
+    "length",
     "page_browser",
     "export",
     "kills",
