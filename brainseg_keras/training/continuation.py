@@ -119,7 +119,7 @@ def read_last(run: RunFolder, info: dict[str, Any]) -> keras.Model | None:
     Raises:
         InputError: It holds another network than run.json says.
     """
-    if not run.last.is_file():
+    if run.last.exists() and not run.last.is_file():
         # A folder, into whose place no epoch could be written.
         raise InputError(f"{run.last} is no file. Remove it, or start a new run from the best epoch: --init {run.best}")
     try:
