@@ -238,7 +238,7 @@ def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
     assert other.shape != np.shape(passes[0]) or (other != passes[0]).any()
     shares = [float(np.mean(masks.numpy().any(axis=(1, 2, 3)))) for _, masks in first]
     assert np.mean(shares) > 0.35
-    held = make_dataset(phantom, split="val", **options, seed=1)
+    held = make_dataset(phantom, split="val", **options, split_seed=1)
     source = open_source(phantom, seed=1)
     expected = [Preprocessing(32).masks(TUMOUR.layers(volume.masks)) for volume in iterate_volumes(source, "val")]
     found = np.concatenate([255 * masks.numpy() for _, masks in held])
