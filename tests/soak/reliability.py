@@ -12,7 +12,7 @@ from brainseg_keras.files import hold_folder, write_text
 from brainseg_keras.training.run import processor
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
-_ROW = re.compile(r"^\| (?P<topic>[^|]+) \|.*\|$", re.MULTILINE)
+_ROW = re.compile(r"\| (?P<topic>[^|]+) \|")
 
 
 def scale() -> float:
@@ -33,11 +33,10 @@ def record(topic: str, *, tried: int, failed: int, what: str) -> None:
     row = f"| {topic} | {tried:,} | {failed:,} | {what} | {time.strftime('%Y-%m-%d')}, {machine} |"
     with hold_folder(Path(tempfile.gettempdir()) / "brainseg-reliability"):
         text = PAGE.read_text(encoding="utf-8")
-        rows = {match["topic"]: match[0] for match in _ROW.finditer(text)}
-        head, rule = [line for line in text.splitlines() if line.startswith(("| topic", "|---"))][:2]
-        rows = {name: line for name, line in rows.items() if line not in (head, rule)} | {topic: row}
-        begin = text.index(head)
+        begin = text.index("| topic")
         end = re.compile(r"\n(?!\|)").search(text, begin).start()
+        head, rule, *there = text[begin:end].splitlines()
+        rows = {_ROW.match(line)["topic"]: line for line in there} | {topic: row}
         write_text(PAGE, text[:begin] + "\n".join([head, rule, *(rows[name] for name in sorted(rows))]) + text[end:])
 
 
