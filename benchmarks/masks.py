@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from lgg_weights import COMMON, STRONGER
 
 from brainseg_keras import TrainingConfig, train
 from brainseg_keras.data import augmentation, open_source
@@ -25,24 +26,9 @@ from brainseg_keras.evaluation import confusion, dice
 from brainseg_keras.training.run import processor
 
 HERE = Path(__file__).resolve().parent
-SIZE = 128
-RECIPE = {
-    "architecture": "attention_res_unet",
-    "filters": 16,
-    "size": SIZE,
-    "batch_size": 16,
-    "init": "lgg",
-    "ema": 0.997,
-    "weight_decay": 1e-3,
-    "learning_rate": 4e-4,
-    "warmup": 0.05,
-    "rotate": 20.0,
-    "zoom": 0.2,
-    "shift": 0.08,
-    "intensity": 0.25,
-    "stand_in": 0.25,
-    "precision": "float32",
-}
+SIZE = COMMON["size"]
+#: The stage of the shipped weights that this was measured for.
+RECIPE = COMMON | STRONGER | {"init": "lgg", "precision": "float32"}
 _by_area = Preprocessing.masks
 _move = augmentation._move
 
