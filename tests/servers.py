@@ -1,6 +1,7 @@
 """Servers in processes of their own, on this machine."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,12 @@ def wait_for_port(port, process, seconds=180):
     raise AssertionError("the server did not start")
 
 
+def _hear_hangups():
+    """Undo nohup, under which these tests may run: a child inherits that hangups are ignored, and the page heeds it."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start_page(temporary, *models, max_upload=200):
     """Start the page; all that it writes goes below a folder. It may not call out, and says there if it tried.
 
@@ -45,7 +52,9 @@ def start_page(temporary, *models, max_upload=200):
     # Else the fonts of the machine are listed anew, for seconds.
     environment.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
     with (temporary / f"server-{port}.log").open("w") as log:
-        process = subprocess.Popen(list(command), cwd=place, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            list(command), cwd=place, env=environment, stdout=log, stderr=log, preexec_fn=_hear_hangups
+        )
     try:
         wait_for_port(port, process)
     except BaseException:
