@@ -111,7 +111,7 @@ def _groups(report: dict[str, Any]) -> list[str]:
         dice = group["patients"]["dice"]
         row = {"role": role, "what these patients did": group["role"], "n": str(dice["n"]), "Dice, mean": dice["mean"]}
         row |= {"95 % interval": interval_text(dice["low"], dice["high"]), "Dice, median": dice["median"]}
-        rows.append(row | {"in the figures above and below": "yes" if role in report["headline"] else "no"})
+        rows.append(row | {"in the rest": "yes" if role in report["headline"] else "no"})
     return ["<h2>By role</h2>", _table(pd.DataFrame(rows).set_index("role"))]
 
 
