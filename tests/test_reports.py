@@ -1,9 +1,8 @@
-"""evaluate, tune and compare: every figure recomputed from the mask files, choices on validation patients alone."""
+"""evaluate: every figure recomputed from the mask files; and the commands from tuning to comparison."""
 
 import json
 import re
 
-import keras
 import numpy as np
 import pandas as pd
 import plain
@@ -16,10 +15,10 @@ from sklearn.metrics import average_precision_score, classification_report
 from brainseg_keras.data.manifest import write_manifest
 from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.volumes import FileVolumes, Volume, iterate_volumes, select_patients
+from brainseg_keras.data.volumes import Volume, iterate_volumes
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference import Postprocessing, Predictor, predict
-from brainseg_keras.reports import evaluate, tune
+from brainseg_keras.reports import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +205,7 @@ def test_report_says_what_was_chosen_and_on_whom(evaluated, predictor, source, f
         "smallest_component": 8,
         "largest_component": False,
         "flip": False,
-        "chosen_on": "default, not tuned",
+        "chosen_on": "given, not tuned",
     }
     assert found.report["unit"] == "pixels"
     # Of a lone model nobody knows, whatever the split is called.
@@ -312,136 +311,6 @@ def test_each_axis_has_a_size_of_its_own(given):
     assert found.per_patient.volume_pred.tolist() == pytest.approx([0.01] * 3)
     assert found.report["unit"] == "mm" and found.report["surface_dice_tolerance"] == 5
     assert found.report["spacing"] == ([5.0, 2.0, 1.0] if given else "of each volume")
-
-
-# ---- tuning
-
-
-class Recording:
-    """A source that remembers whom it was asked for."""
-
-    def __init__(self, source):
-        self.table, self.channels, self.classes, self._source = source.table, source.channels, source.classes, source
-        self.asked = []
-
-    def volume(self, patient):
-        self.asked.append(patient)
-        return self._source.volume(patient)
-
-
-def test_tuning_reads_validation_patients_alone_and_finds_the_best_of_all(source, tmp_path):
-    network = Predictor(brightness_model(), preprocessing=Preprocessing(60), channels=CHANNELS)
-    recording = Recording(source)
-    tuned = tune(network, recording, output=tmp_path)
-    assert sorted(set(recording.asked)) == select_patients(source, "val")
-    best = tuned.table.mean_dice.max()
-    chosen = tuned.table[
-        (tuned.table[list(Postprocessing.names())] == pd.Series(vars(tuned.postprocessing))).all(axis=1)
-    ]
-    assert chosen.mean_dice.item() >= best - 1e-3
-    again = Predictor(
-        network.model, preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=tuned.postprocessing
-    )
-    assert evaluate(again, source, split="val").report["patients"]["dice"]["mean"] == pytest.approx(
-        chosen.mean_dice.item()
-    )
-    assert network.postprocessing == Postprocessing()
-    record = json.loads((tmp_path / "postprocess.json").read_text())
-    assert record["chosen_on"] == "validation patients"
-    assert record["patients"] == select_patients(source, "val")
-    assert Postprocessing.read(tmp_path, {}, "run.json") == tuned.postprocessing
-
-
-class Spotted:
-    """Two validation patients with a tumour and spots of several sizes, of uneven brightness."""
-
-    table = pd.DataFrame({"patient": ["P_0", "P_1"], "split": "val"})
-    channels, classes = CHANNELS, ("tumour",)
-
-    def volume(self, patient):
-        rng = np.random.default_rng(int(patient[-1]))
-        truth, bright = np.zeros((4, 32, 32), bool), np.zeros((4, 32, 32), bool)
-        truth[1:4, 6:18, 6:18], bright[1:4, 5:17, 7:19] = True, True
-        bright[0:2, 24:30, 3:9] = bright[3, 24:27, 24:27] = bright[0, 2:4, 28:30] = True
-        images = np.where(bright, rng.integers(120, 145, bright.shape), 80).astype(np.uint8)
-        images = np.repeat(images[..., np.newaxis], 3, axis=-1)
-        return Volume(patient, images, truth.astype(np.uint8), (1, 2, 3, 4), np.array([[0.0, 80.0]] * 3))
-
-
-def test_everything_that_is_tried_is_scored_as_it_would_be_used():
-    """The answer has parts of several sizes, so that the largest, the smallest and those below a size differ."""
-    image = keras.Input((32, 32, 3))
-    # Looks at the pixel to the left, so that a mirrored slice is answered otherwise.
-    model = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid", name="left")(image))
-    kernel = np.zeros((3, 3, 3, 1), "float32")
-    kernel[1, 0] = 20 / 3
-    model.get_layer("left").set_weights([kernel, np.array([-20 * 1.6], "float32")])
-    network = Predictor(model, preprocessing=Preprocessing(32), channels=CHANNELS)
-    table = tune(network, Spotted()).table
-    assert len(table) == 340
-    scores = np.zeros((340, 2))
-    for column, volume in enumerate(map(Spotted().volume, ("P_0", "P_1"))):
-        truth, maps = volume.masks > 0, {}
-        for flip in (False, True):
-            network.postprocessing = Postprocessing(flip=flip)
-            maps[flip] = network.probabilities(volume.images, volume.intensity)
-        for place, row in enumerate(table.to_dict("records")):
-            network.postprocessing = Postprocessing(**{name: row[name] for name in Postprocessing.names()})
-            answer = network.masks(maps[row["flip"]]) > 0
-            hit, wrong = (truth & answer).sum(), (truth ^ answer).sum()
-            scores[place, column] = 2 * hit / (2 * hit + wrong)
-    np.testing.assert_allclose(table.mean_dice, scores.mean(axis=1), atol=1e-12)
-    assert (np.diff(table.mean_dice) <= 0).all()
-    assert len(set(table.mean_dice)) > 30
-    settled = table[(table.threshold == 0.5) & ~table.flip].set_index(["largest_component", "smallest_component"])
-    assert settled.mean_dice[True, 0] > settled.mean_dice[False, 30] > settled.mean_dice[False, 0]
-
-
-@pytest.mark.parametrize(("count", "warned"), [(1, "on 1 validation patient:"), (5, "on 5 validation"), (6, None)])
-def test_a_choice_on_few_patients_says_so(count, warned, tmp_path):
-    few = Spotted()
-    few.table = pd.DataFrame({"patient": [f"P_{number}" for number in range(count)], "split": "val"})
-    tuned = tune(
-        Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS), few, output=tmp_path
-    )
-    record = json.loads((tmp_path / "postprocess.json").read_text())
-    assert record == tuned.record and (record["n"], record["tried"]) == (count, 340)
-    assert (record["warning"] is None) == (warned is None)
-    assert not warned or f"Chosen among 340 settings {warned}" in record["warning"]
-
-
-def test_what_was_tuned_is_used_and_said(source, tmp_path):
-    brightness_model(level=1.05).save(tmp_path / "best.keras")
-    info = {"channels": list(CHANNELS), "preprocessing": {"size": 60, "blur": 0.0, "clahe": 0.0}}
-    (tmp_path / "run.json").write_text(json.dumps(info))
-    assert Predictor(tmp_path).postprocessing == Postprocessing()
-    tune(Predictor(tmp_path), source)
-    network = Predictor(tmp_path)
-    assert network.postprocessing != Postprocessing()
-    report = evaluate(network, source, split="val").report
-    # One patient of the phantom validates.
-    said = report["postprocessing"]["chosen_on"]
-    assert said.startswith("validation patients (brainseg tune: the best of 340 settings, n = 1). Chosen among 340 ")
-    assert report["role"] == "tuning, chose the postprocessing"
-    own = FileVolumes(source.table.assign(split="test"), source.root, CHANNELS)
-    with pytest.raises(InputError, match="1 chose the postprocessing of"):
-        evaluate(network, own)
-
-
-def test_components_are_three_dimensional():
-    chance = np.zeros((3, 8, 8))
-    chance[0:3, 1, 1] = chance[1, 5:7, 5] = 0.9
-    assert Postprocessing(smallest_component=3)(chance).sum() == 3
-    assert Postprocessing(largest_component=True)(chance)[:, 1, 1].all()
-    assert Postprocessing(largest_component=True)(chance).sum() == 3
-    assert Postprocessing(threshold=0.95)(chance).sum() == 0
-
-
-@pytest.mark.parametrize("text", ["no json", '{"threshold": 7}', '{"threshold": "x"}'])
-def test_a_damaged_choice_is_named(text, tmp_path):
-    (tmp_path / "postprocess.json").write_text(text)
-    with pytest.raises(InputError, match=r"postprocess\.json is not what brainseg tune writes"):
-        Postprocessing.read(tmp_path, {}, "run.json")
 
 
 # ---- the commands

@@ -18,9 +18,14 @@ from brainseg_keras.data.splits import fixed_split
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference.information import known_roles
+from brainseg_keras.inference.postprocessing import tuned_patients
 from brainseg_keras.models.pretrained import pretrained_info
 from brainseg_keras.reports.patients import choose_scored, choose_tuning, headline_roles
 from brainseg_keras.training.patients import remember_patients, roles_before, roles_of_run
+
+
+def roles_with_tuned(info):
+    return known_roles(info).with_tuned(tuned_patients(info.get("postprocessing", {})))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +151,7 @@ def test_the_weights_that_ship_know_their_patients():
     kept = [set(known.slices) for known in roles.patients if known.role != "test"]
     assert len(kept) == 78 and all(4 <= len(slices) <= 12 for slices in kept)
     assert sum(map(len, kept)) == len(set().union(*kept)), "two patients share a checksum"
-    assert known_roles(pretrained_info("lgg"), None).find("TCGA_CS_5393_19990606").tuned
+    assert roles_with_tuned(pretrained_info("lgg")).find("TCGA_CS_5393_19990606").tuned
     assert roles.role("TCGA_HT_9999_20000101") == "unseen"
 
 
@@ -196,7 +201,7 @@ class History:
 
     @property
     def roles(self):
-        return known_roles(self.info, None)
+        return roles_with_tuned(self.info)
 
     @property
     def predictor(self):

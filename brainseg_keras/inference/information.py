@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from brainseg_keras.data.roles import Roles
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.errors import InputError
 
 _KINDS: dict[str, type] = {
     "architecture": str,
@@ -25,34 +25,23 @@ _KINDS: dict[str, type] = {
 }
 
 
-def known_roles(info: dict[str, Any], postprocessing: Path | None) -> Roles:
-    """Say whom a network has met: in training, and where its postprocessing was chosen.
+def known_roles(info: dict[str, Any]) -> Roles:
+    """Say whom a network has met in training.
 
     Args:
         info: What stands beside the network's file.
-        postprocessing: What `brainseg tune` wrote, which wins over that of `info`; None where there is none.
 
     Returns:
         The roles; incomplete where nothing says who trained it.
 
     Raises:
-        InputError: Either holds something else.
+        InputError: They are not as a run writes them.
 
     Example:
-        >>> known_roles({"postprocessing": {"patients": ["A"]}}, None).role("A")
-        'tuned'
+        >>> known_roles({}).role("A")
+        'unknown'
     """
-    roles = Roles.from_info(info["roles"]) if "roles" in info else Roles(complete=False)
-    chosen = info.get("postprocessing", {})
-    if postprocessing is None:
-        return roles.with_tuned(_tuned_patients(chosen))
-    with reading(postprocessing, "Remove it, or tune again."):
-        return roles.with_tuned(_tuned_patients(json.loads(postprocessing.read_text(encoding="utf-8"))))
-
-
-def _tuned_patients(chosen: dict[str, Any]) -> dict[str, list[str]]:
-    checksums = chosen.get("checksums", {})
-    return {name: checksums.get(name, "").split() for name in chosen.get("patients", [])}
+    return Roles.from_info(info["roles"]) if "roles" in info else Roles(complete=False)
 
 
 def read_information(path: Path) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import numpy as np
 
 from brainseg_keras import ranges
 from brainseg_keras.data.targets import Target
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, reading
 from brainseg_keras.evaluation.lesions import largest_component, remove_small_components
 
 FILE = "postprocess.json"
+#: The cure of a damaged one.
+TUNE_AGAIN = "Restore it, or tune again."
 
 
 @dataclass(frozen=True)
@@ -79,30 +81,19 @@ class Postprocessing:
         return mask
 
     @classmethod
-    def read(cls, folder: Path | None, info: dict[str, Any], origin: str | Path) -> "Postprocessing":
-        """Read what was chosen for a model.
+    def of(cls, choice: dict[str, Any]) -> "Postprocessing":
+        """Take the settings out of what `brainseg tune` wrote.
 
         Args:
-            folder: Run folder, whose postprocess.json wins; or None.
-            info: run.json or its like, which may hold `postprocessing`.
-            origin: Where `info` came from, named in the message.
+            choice: As `read_choice` gives it; empty for a threshold of 0.5 alone.
 
         Returns:
-            The choice; without one a threshold of 0.5 alone.
+            The settings.
 
         Raises:
-            InputError: A file that is no such choice.
+            InputError: A value out of its range.
         """
-        path = folder / FILE if folder else None
-        try:
-            if path and path.exists():
-                origin = path
-            chosen = read_choice(folder, info)
-            return cls(**{key: chosen[key] for key in cls.names() if key in chosen})
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"The postprocessing in {origin} is not what brainseg tune writes ({error}). Remove it, or tune again."
-            ) from error
+        return cls(**{key: choice[key] for key in cls.names() if key in choice})
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -110,44 +101,64 @@ class Postprocessing:
         return tuple(entry.name for entry in dataclasses.fields(cls))
 
 
-def read_choice(folder: Path | None, info: dict[str, Any]) -> dict[str, Any]:
+def read_choice(folder: Path | None, info: dict[str, Any], origin: str | Path) -> tuple[dict[str, Any], str | Path]:
     """Read what `brainseg tune` wrote for a model, with how it was chosen.
 
     Args:
         folder: Run folder, whose postprocess.json wins; or None.
         info: run.json or its like, which may hold `postprocessing`.
+        origin: Where `info` came from.
 
     Returns:
-        Content of postprocess.json; empty where nothing was tuned.
+        Content of postprocess.json, empty where nothing was tuned; and where it stands, for messages.
 
     Raises:
-        ValueError: The file is no JSON of names and values.
+        InputError: The file is no JSON of names and values.
     """
     path = folder / FILE if folder else None
-    if path and path.exists():
-        chosen = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(chosen, dict):
-            raise ValueError(f"it holds no names with values, but {type(chosen).__name__}")
-        return chosen
-    return info.get("postprocessing", {})
+    if path is None or not path.exists():
+        return info.get("postprocessing", {}), origin
+    with reading(path, TUNE_AGAIN):
+        try:
+            choice = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(error.strerror) from error
+        if not isinstance(choice, dict):
+            raise ValueError(f"it holds no names with values, but {type(choice).__name__}")
+    return choice, path
 
 
-def say_choice(folder: Path | None, info: dict[str, Any]) -> str:
+def tuned_patients(choice: dict[str, Any]) -> dict[str, list[str]]:
+    """Name the patients on whom a postprocessing was chosen.
+
+    Args:
+        choice: As `read_choice` gives it.
+
+    Returns:
+        Checksums of slices, by name.
+
+    Example:
+        >>> tuned_patients({"patients": ["A", "B"], "checksums": {"A": "0123456789abcdef"}})
+        {'A': ['0123456789abcdef'], 'B': []}
+    """
+    checksums = choice.get("checksums", {})
+    return {name: checksums.get(name, "").split() for name in choice.get("patients", [])}
+
+
+def say_choice(choice: dict[str, Any]) -> str:
     """Say on whom a model's postprocessing was chosen, among how many settings.
 
     Args:
-        folder: Run folder, or None.
-        info: run.json or its like.
+        choice: As `read_choice` gives it.
 
     Returns:
         A few words for a report.
 
     Example:
-        >>> say_choice(None, {"postprocessing": {"threshold": 0.4, "n": 10, "tried": 340}})
+        >>> say_choice({"threshold": 0.4, "n": 10, "tried": 340})
         'validation patients (brainseg tune: the best of 340 settings, n = 10)'
     """
-    chosen = read_choice(folder, info)
-    if not chosen:
+    if not choice:
         return "default, not tuned"
-    said = f"validation patients (brainseg tune: the best of {chosen.get('tried')} settings, n = {chosen.get('n')})"
-    return said + (f". {chosen['warning']}" if chosen.get("warning") else "")
+    said = f"validation patients (brainseg tune: the best of {choice.get('tried')} settings, n = {choice.get('n')})"
+    return said + (f". {choice['warning']}" if choice.get("warning") else "")

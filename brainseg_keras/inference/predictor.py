@@ -21,7 +21,7 @@ from brainseg_keras.errors import InputError, reading
 from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.inference.information import known_roles
 from brainseg_keras.inference.networks import TrainedNetwork, load_network, wrap_model
-from brainseg_keras.inference.postprocessing import FILE, Postprocessing
+from brainseg_keras.inference.postprocessing import TUNE_AGAIN, Postprocessing, read_choice, tuned_patients
 
 DEFAULT_MODEL = "lgg"
 _log = logging.getLogger(__name__)
@@ -91,13 +91,13 @@ class Predictor:
                 raise InputError(
                     f"{self.name} answers in {trained.classes} channels, not as {self._target.name!r} does."
                 )
-        self.postprocessing = postprocessing or Postprocessing.read(
-            trained.folder, trained.info, trained.information or trained.name
-        )
-        tuned = trained.folder / FILE if trained.folder else None
-        with reading(trained.information or trained.name, "Restore it, or give another network."):
+            roles = known_roles(self.info)
+        #: What `brainseg tune` wrote for the network, with how it was chosen; empty where nothing was tuned.
+        self.choice, origin = read_choice(trained.folder, self.info, trained.information or trained.name)
+        with reading(origin, TUNE_AGAIN):
+            self.postprocessing = postprocessing or Postprocessing.of(self.choice)
             #: Whom the network has met, and as what.
-            self.roles = known_roles(self.info, tuned if tuned and tuned.is_file() else None)
+            self.roles = roles.with_tuned(tuned_patients(self.choice))
 
     def probabilities(self, images: np.ndarray, intensity: np.ndarray | None = None) -> np.ndarray:
         """Predict the slices of one patient.

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, s
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
-from brainseg_keras.inference.postprocessing import read_choice, say_choice
+from brainseg_keras.inference.postprocessing import Postprocessing, say_choice
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.reports.page import write_page
 from brainseg_keras.reports.patients import (
@@ -118,7 +119,7 @@ def evaluate(
     folder = None if output is None else check_output(output, "folder")
     for name, mark in _MARKS.items() if folder else ():
         check_replaceable(folder / name, mark)
-    patient_rows, slice_rows, region_rows = [], [], []
+    rows = _Rows([], [], [])
     units = set()
     chosen = choose_scored(source, split, predictor, include_seen=include_seen, progress=progress)
     headline = headline_roles(chosen, split)
@@ -137,27 +138,15 @@ def evaluate(
             )
         probabilities = predictor.probabilities(volume.images, volume.intensity)
         labels = predictor.masks(probabilities)
-        truth, answer = volume.masks > 0, labels > 0
-        patient_rows.append(
-            whose
-            | {"slices": len(truth), "spacing": spacing_text(steps)}
-            | score_patient(truth, answer, spacing=steps, tolerance=tolerance)
-        )
-        if predictor.classes == source.classes == CLASSES:
-            region_rows += _region_rows(whose, volume.masks, labels, steps, tolerance)
-        slice_rows += [
-            whose | {"slice": number} | row
-            for number, row in zip(volume.slices, score_slices(truth, answer), strict=True)
-        ]
+        rows.add(whose, volume, labels, steps, tolerance, regions=predictor.classes == source.classes == CLASSES)
         if whose["role"] in headline:
-            histogram.add(truth, predictor.tumour(probabilities))
-        pictures[patient] = _picture(volume, truth, answer)
-        pictures = _keep_extremes(pictures, patient_rows)
-    per_patient, per_slice = pd.DataFrame(patient_rows), pd.DataFrame(slice_rows)
+            histogram.add(volume.masks > 0, predictor.tumour(probabilities))
+        pictures[patient] = _picture(volume, volume.masks > 0, labels > 0)
+        pictures = _keep_extremes(pictures, rows.patients)
+    per_patient, per_slice, per_region = map(pd.DataFrame, rows)
     report = _report(predictor, per_patient, per_slice, histogram, split, tolerance, headline)
     report |= describe_rules(per_patient, spacing)
-    per_region = pd.DataFrame(region_rows)
-    if region_rows:
+    if rows.regions:
         report["regions"] = {
             name: summarise_scores(rows, SCORES)
             for name, rows in per_region[per_region.role.isin(headline)].groupby("region", sort=False)
@@ -178,14 +167,33 @@ def _check(spacing: Sequence[float] | None, tolerance: float) -> None:
         ranges.SPACING.check("spacing", step)
 
 
-def _region_rows(
-    whose: dict[str, str], truth: np.ndarray, answer: np.ndarray, spacing: Sequence[float] | None, tolerance: float
-) -> list[dict[str, Any]]:
-    answers = region_masks(answer)
-    return [
-        whose | {"region": name} | score_patient(mask, answers[name], spacing=spacing, tolerance=tolerance)
-        for name, mask in region_masks(truth).items()
-    ]
+class _Rows(NamedTuple):
+    """Rows of the three tables, a patient after the other."""
+
+    patients: list[dict[str, Any]]
+    slices: list[dict[str, Any]]
+    regions: list[dict[str, Any]]
+
+    def add(
+        self,
+        whose: dict[str, str],
+        volume: Volume,
+        labels: np.ndarray,
+        spacing: Sequence[float] | None,
+        tolerance: float,
+        *,
+        regions: bool,
+    ) -> None:
+        """Score one patient."""
+        score = partial(score_patient, spacing=spacing, tolerance=tolerance)
+        truth, answer = volume.masks > 0, labels > 0
+        told = whose | {"slices": len(truth), "spacing": spacing_text(spacing)}
+        self.patients.append(told | score(truth, answer))
+        for number, row in zip(volume.slices, score_slices(truth, answer), strict=True):
+            self.slices.append(whose | {"slice": number} | row)
+        answers = region_masks(labels) if regions else {}
+        for name, mask in region_masks(volume.masks).items() if regions else ():
+            self.regions.append(whose | {"region": name} | score(mask, answers[name]))
 
 
 def _picture(volume: Volume, truth: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -209,19 +217,21 @@ def _report(
     tolerance: float,
     headline: tuple[str, ...],
 ) -> dict[str, Any]:
-    groups = describe_groups(per_patient, SCORES, tuned=_tuned(predictor))
+    tuned = bool(predictor.choice)
+    groups = describe_groups(per_patient, SCORES, tuned=tuned)
     per_patient, per_slice = (table[table.role.isin(headline)] for table in (per_patient, per_slice))
     pooled = Counts(*(int(per_patient[name].sum()) for name in ("tp", "fp", "fn", "tn")))
     has_tumour = (per_slice.tp + per_slice.fn > 0).to_numpy()
     marked = (per_slice.tp + per_slice.fp > 0).to_numpy()
     chosen = dataclasses.asdict(predictor.postprocessing)
+    own = predictor.postprocessing == Postprocessing.of(predictor.choice)
     return {
         "model": predictor.name,
         "split": split,
-        "role": words_for(headline, tuned=_tuned(predictor)),
+        "role": words_for(headline, tuned=tuned),
         "headline": list(headline),
         "groups": groups,
-        "postprocessing": chosen | {"chosen_on": say_choice(predictor.folder, predictor.info)},
+        "postprocessing": chosen | {"chosen_on": say_choice(predictor.choice) if own else "given, not tuned"},
         "surface_dice_tolerance": tolerance,
         "patients": summarise_scores(per_patient, SCORES),
         "all_background": _all_background(per_patient, per_slice),
@@ -244,10 +254,6 @@ def _report(
         "average_precision": histogram.average_precision(),
         "expected_calibration_error": histogram.calibration_error(),
     }
-
-
-def _tuned(predictor: Predictor) -> bool:
-    return bool(read_choice(predictor.folder, predictor.info))
 
 
 def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def choose_patients(
     split: str,
     roles: Roles,
     *,
+    read_all: bool = False,
     progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> dict[str, ScoredPatient]:
     """List the patients of a split with their roles.
@@ -61,6 +62,7 @@ def choose_patients(
         source: Where the volumes come from.
         split: `train`, `val`, `test` or `all`.
         roles: Whom the network has met.
+        read_all: Read the pixels also where the network knows those of nobody, for their checksums.
         progress: Wraps the list of patients that are read, to show how far it is.
 
     Returns:
@@ -74,7 +76,7 @@ def choose_patients(
         candidates = select_patients(source, split)
     else:
         candidates = own.index[(own == split) | (followed == split)].tolist() or select_patients(source, split)
-    look = any(known.slices for known in roles.patients)
+    look = read_all or any(known.slices for known in roles.patients)
     chosen, namesakes = {}, []
     for name in progress(candidates) if look else candidates:
         slices = slice_checksums(source.volume(name).images) if look else ()
@@ -148,7 +150,7 @@ def choose_tuning(
     Raises:
         InputError: There are none; or some trained the network, or were kept apart to test it: the message names them.
     """
-    chosen = choose_patients(source, "val", predictor.roles, progress=progress)
+    chosen = choose_patients(source, "val", predictor.roles, read_all=True, progress=progress)
     said = _said_of_seen(chosen, ("train",), predictor)
     if said:
         raise InputError(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainseg_keras.data.checksums import RememberedVolumes
 from brainseg_keras.data.labels import BINARY, region_masks
 from brainseg_keras.data.volumes import VolumeSource
 from brainseg_keras.evaluation import Counts, dice
@@ -78,12 +77,12 @@ def tune(
     file = None if folder is None else check_output(folder, "folder") / FILE
     if file is not None:
         check_replaceable(file, '"chosen_on"')
-    patients = list(choose_tuning(source, predictor, progress=progress))
+    chosen = choose_tuning(source, predictor, progress=progress)
+    patients = list(chosen)
     choices = [
         Postprocessing(threshold, smallest, largest, flip)
         for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
     ]
-    source = RememberedVolumes(source)
     arranged = ArrangedVolumes(source, predictor.channels)
     classes = predictor.classes if predictor.classes == source.classes else BINARY
     scores = np.zeros((len(choices), len(patients)))
@@ -107,7 +106,7 @@ def tune(
         "n": len(patients),
         "chosen_on": "validation patients",
         "patients": patients,
-        "checksums": {patient: " ".join(source.checksums[patient].slices) for patient in patients},
+        "checksums": {patient: " ".join(chosen[patient].slices) for patient in patients},
         "tried": len(choices),
         "warning": _warning(len(patients), len(choices)),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
