@@ -13,6 +13,7 @@ from brainseg_keras.data.phantom_brats import write_brats_phantom
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.splits import assign_folds
 from brainseg_keras.data.store import write_store
+from brainseg_keras.data.volumes import is_seeded
 
 COUNT = 7
 
@@ -73,7 +74,7 @@ class InMemory:
     def __init__(self, source, volumes):
         self.table: pd.DataFrame = source.table
         self.channels, self.classes = source.channels, source.classes
-        self.seeded = getattr(source, "seeded", False)
+        self.seeded = is_seeded(source)
         self.asked = []
         self._source, self._volumes = source, volumes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainseg_keras.data.volumes import VolumeSource
+from brainseg_keras.data.volumes import VolumeSource, is_seeded
 from brainseg_keras.errors import InputError
 
 #: What a network may have met a patient as; where one was met as several, the first counts.
@@ -211,18 +211,6 @@ def splits_of(source: VolumeSource) -> pd.Series:
         Series of split names, indexed by patient in alphabetical order.
     """
     return source.table.drop_duplicates("patient").set_index("patient").split.sort_index()
-
-
-def is_seeded(source: VolumeSource) -> bool:
-    """Say whether the splits of a source were drawn from a seed, so that they give way to those of a run.
-
-    Args:
-        source: Where the volumes come from; one of a user's own need not say.
-
-    Returns:
-        Whether neither the data nor this package fixes them.
-    """
-    return bool(getattr(source, "seeded", False))
 
 
 def splits_kept(source: VolumeSource, roles: Roles) -> pd.Series | None:

@@ -92,9 +92,7 @@ def open_source(
             len(unnamed),
             ", ".join(unnamed),
         )
-    source = source_of(table, folder, modalities)
-    source.seeded = not has_fixed_split(table)
-    return _select(source, modalities)
+    return _select(source_of(table, folder, modalities, seeded=not has_fixed_split(table)), modalities)
 
 
 def list_slices(
@@ -197,13 +195,16 @@ def detect_format(path: Path) -> str:
     raise InputError(f"{path} holds no layout that is known here. Expected one of:{LAYOUTS}")
 
 
-def source_of(table: pd.DataFrame, root: Path, modalities: Sequence[str] | None = None) -> FileVolumes:
+def source_of(
+    table: pd.DataFrame, root: Path, modalities: Sequence[str] | None = None, *, seeded: bool = False
+) -> VolumeSource:
     """Give the volumes of a table, read as its column `dataset` says.
 
     Args:
         table: Rows of a manifest.
         root: Folder to which their paths are relative.
         modalities: Names for the channels of pairs.
+        seeded: Whether the splits were drawn from a seed.
 
     Returns:
         A source of volumes.
@@ -214,18 +215,17 @@ def source_of(table: pd.DataFrame, root: Path, modalities: Sequence[str] | None 
     kind, _, scheme = table.dataset.iloc[0].partition(":")
     if table.dataset.nunique() > 1:
         raise InputError(f"A manifest is of one dataset. Received: {', '.join(sorted(table.dataset.unique()))}.")
+    volumes = partial(FileVolumes, table, root, seeded=seeded)
     if kind == "lgg":
-        return FileVolumes(table, root, CHANNELS)
+        return volumes(CHANNELS)
     if kind == "brats-h5":
-        return FileVolumes(table, root, BRATS_CHANNELS, classes=CLASSES, read=read_brats_patient)
+        return volumes(BRATS_CHANNELS, classes=CLASSES, read=read_brats_patient)
     if kind in ("nifti", "msd"):
         read = partial(read_nifti_patient, scheme=scheme)
-        return FileVolumes(
-            table, root, tuple(sequences(table.image.iloc[0])), classes=scheme_classes(scheme), read=read
-        )
+        return volumes(tuple(sequences(table.image.iloc[0])), classes=scheme_classes(scheme), read=read)
     if kind == "pairs":
         channels = pairs_channels(root / table.image.iloc[0], modalities)
-        return FileVolumes(table, root, channels, classes=scheme_classes(scheme), read=pairs_reader(scheme))
+        return volumes(channels, classes=scheme_classes(scheme), read=pairs_reader(scheme))
     raise InputError(
         f"A manifest's dataset is lgg, brats-h5, nifti:<labels>, msd:<labels> or pairs:<labels>. Received: {kind!r}."
     )

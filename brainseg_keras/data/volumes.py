@@ -183,7 +183,7 @@ class SelectedChannels:
         self.table = source.table
         self.channels = tuple(modalities)
         self.classes = source.classes
-        self.seeded = getattr(source, "seeded", False)
+        self.seeded = is_seeded(source)
         self._source = source
         self._places = [source.channels.index(name) for name in modalities]
 
@@ -193,6 +193,18 @@ class SelectedChannels:
         images = np.ascontiguousarray(whole.images[..., self._places])
         # Measured anew: the range of a channel depends on which others vote on where the head is.
         return replace(whole, images=images, intensity=intensity_range(images))
+
+
+def is_seeded(source: VolumeSource) -> bool:
+    """Say whether the splits of a source were drawn from a seed, so that they give way to those of a run.
+
+    Args:
+        source: Where the volumes come from; one of a user's own need not say.
+
+    Returns:
+        Whether neither the data nor this package fixes them.
+    """
+    return bool(getattr(source, "seeded", False))
 
 
 def select_patients(source: VolumeSource, split: str) -> list[str]:
