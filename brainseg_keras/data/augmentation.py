@@ -81,10 +81,10 @@ class Augmentation:
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
         matrices = self._matrices(rng, *masks.shape[:3])
-        moved = _move(images, matrices, np.zeros((len(images), images.shape[-1])))
+        moved = _move(images, matrices)
         self._contrast(moved, rng, context)
         self._grain(moved, rng)
-        return moved, _move(masks, matrices, np.zeros((len(masks), masks.shape[-1])))
+        return moved, _move(masks, matrices)
 
     def normalised(
         self,
@@ -125,7 +125,7 @@ class Augmentation:
         ):
             cv2.LUT(bytes_moved, table, pixels)
         self._grain(result, rng)
-        return result, _move(masks, matrices, np.zeros((len(masks), masks.shape[-1])))
+        return result, _move(masks, matrices)
 
     def _sources(self, rng: np.random.Generator, count: int, channels: int, context: int) -> np.ndarray | None:
         """Say which channel each channel of each image comes from `(count, channels)`; None for its own."""
@@ -174,9 +174,10 @@ class Augmentation:
             image += grain.reshape(image.shape)
 
 
-def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Move images or masks linearly; `outside` `(count, channels)` comes into view at the borders."""
+def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
+    """Move images or masks linearly; `outside` `(count, channels)` comes into view at the borders, default 0."""
     count, height, width, channels = images.shape
+    outside = np.zeros((count, channels)) if outside is None else outside
     if channels > 4:
         # OpenCV moves at most four at once.
         groups = [slice(start, start + 4) for start in range(0, channels, 4)]

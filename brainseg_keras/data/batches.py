@@ -138,7 +138,7 @@ class SliceBatches:
         self._target = target
         self._seed = seed
         drawn = _worth_drawing(slices)
-        self._kinds = _kinds(drawn, slices.masks[drawn].any(axis=(1, 2, 3)), tumour_share)
+        self._kinds, self._share = _kinds(drawn, slices.masks[drawn].any(axis=(1, 2, 3)), tumour_share)
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(drawn) / batch_size)
         self._permutation = lru_cache(maxsize=8)(self._draw_permutation)
@@ -152,11 +152,10 @@ class SliceBatches:
         Returns:
             Array of `batch_size` positions.
         """
-        drawn, size = [], self.batch_size
-        # Of all slices before a step, those of the first kind; the second kind is the rest.
-        first = [_rounded(self._kinds[0].share * size * done) for done in (step, step + 1)]
-        for kind, (members, _) in enumerate(self._kinds):
-            places = np.arange(*first) if kind == 0 else np.arange(step * size - first[0], (step + 1) * size - first[1])
+        drawn = []
+        spans = zip(self._drawn_before(step), self._drawn_before(step + 1), strict=True)
+        for kind, (members, span) in enumerate(zip(self._kinds, spans, strict=False)):
+            places = np.arange(*span)
             passes, offsets = np.divmod(places, len(members))
             drawn += [members[self._permutation(kind, int(p))[o]] for p, o in zip(passes, offsets, strict=True)]
         return np.array(drawn)
@@ -175,8 +174,14 @@ class SliceBatches:
             images = normalise(images, repeat_range(intensity, context))
         return images, self._target.encode(masks)
 
+    def _drawn_before(self, step: int) -> tuple[int, int]:
+        """Count the slices of the first and of the second kind before a step."""
+        # A half goes up, always: Python's own rounding to even would give the halves in pairs.
+        first = math.floor(self._share * self.batch_size * step + Fraction(1, 2))
+        return first, self.batch_size * step - first
+
     def _draw_permutation(self, kind: int, number: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._kinds[kind].members))
+        return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._kinds[kind]))
 
 
 def _worth_drawing(slices: Slices) -> np.ndarray:
@@ -187,29 +192,17 @@ def _worth_drawing(slices: Slices) -> np.ndarray:
     return np.flatnonzero(shows) if any(shows) else np.arange(len(slices.images))
 
 
-class _Kind(NamedTuple):
-    """Slices that are drawn in passes of their own."""
-
-    members: np.ndarray  # their positions
-    share: Fraction  # of all slices drawn
-
-
-def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None) -> list[_Kind]:
-    """Share the slices drawn among those with tumour and those without: at most two kinds."""
-    everything = [_Kind(drawn, Fraction(1))]
+def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None) -> tuple[list[np.ndarray], Fraction]:
+    """Tell slices with tumour from those without, drawn in passes of their own; and the share of the first."""
+    everything = [drawn], Fraction(1)
     if tumour_share is None:
         return everything
     # Exact, so that rounding is the same at step 1 and at step 1,000,000.
     share = Fraction(tumour_share).limit_denominator(10**6)
-    kinds = [_Kind(drawn[has_tumour], share), _Kind(drawn[~has_tumour], 1 - share)]
-    kinds = [kind for kind in kinds if kind.share]
-    # One kind is missing from the data: the other fills the batches.
-    return kinds if all(len(kind.members) for kind in kinds) else everything
-
-
-def _rounded(number: Fraction) -> int:
-    """Round a half up, always: Python's own rounding to even would give the halves in pairs."""
-    return math.floor(number + Fraction(1, 2))
+    kinds = [drawn[has_tumour], drawn[~has_tumour]]
+    # Where one kind is missing from the data, the other fills the batches.
+    missing = any(part and not len(kind) for kind, part in zip(kinds, (share, 1 - share), strict=True))
+    return everything if missing else (kinds, share)
 
 
 class OrderedBatches:

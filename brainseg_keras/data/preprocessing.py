@@ -183,10 +183,7 @@ class Preprocessing:
         return _equalise(images, self.clahe) if self.clahe else images
 
     def _resize(self, images: np.ndarray) -> np.ndarray:
-        return self._fit(images, self._interpolation(images.shape[1:3]), fill=images.min())
-
-    def _interpolation(self, shape: tuple[int, int]) -> int:
-        return _interpolation(max(shape), self.size)
+        return self._fit(images, fill=images.min())
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """Pad and resize masks as images are, so that both lie on the same pixels.
@@ -200,7 +197,7 @@ class Preprocessing:
         Returns:
             Array of shape `(slices, size, size, layers)`, uint8, from 0 to 255.
         """
-        return self._fit(masks, self._interpolation(masks.shape[1:3]), fill=0)
+        return self._fit(masks, fill=0)
 
     def restore(self, probabilities: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Bring maps `(slices, size, size)` back to stored slices of `(height, width)`; padding goes."""
@@ -217,7 +214,7 @@ class Preprocessing:
         planes = [self.restore(plane, shape) for plane in np.moveaxis(probabilities, -1, 0)]
         return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
 
-    def _fit(self, arrays: np.ndarray, interpolation: int, fill: float) -> np.ndarray:
+    def _fit(self, arrays: np.ndarray, fill: float) -> np.ndarray:
         height, width = arrays.shape[1:3]
         side = max(height, width)
         if height != width:
@@ -226,7 +223,7 @@ class Preprocessing:
             arrays = np.pad(arrays, edges, constant_values=fill)
         if side == self.size:
             return arrays
-        target = (self.size, self.size)
+        target, interpolation = (self.size, self.size), _interpolation(side, self.size)
         return np.stack([_with_channels(cv2.resize(a, target, interpolation=interpolation)) for a in arrays])
 
 

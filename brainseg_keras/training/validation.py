@@ -98,7 +98,10 @@ class PatientValidator:
         for volume in iterate_volumes(source, split):
             inputs, intensity = preprocessing.volume(volume.images, volume.intensity)
             grays = np.stack([to_gray(image) for image in volume.images])
-            self._patients.append(_Patient(volume.patient, volume.slices, grays, inputs, intensity, volume.masks))
+            truth = preprocessing.masks(target.layers(volume.masks))
+            self._patients.append(
+                _Patient(volume.patient, volume.slices, grays, inputs, intensity, volume.masks, truth)
+            )
             if len(self._panel) < panel:
                 self._panel[volume.patient] = int((volume.masks > 0).sum(axis=(1, 2)).argmax())
 
@@ -117,8 +120,7 @@ class PatientValidator:
         for patient in self._patients:
             masks = patient.masks
             probabilities = self._predict(model, patient)
-            truth = self._target.encode(self._preprocessing.masks(self._target.layers(masks)))
-            losses.append((float(loss(truth, probabilities)), len(masks)))
+            losses.append((float(loss(self._target.encode(patient.truth), probabilities)), len(masks)))
             restored = self._preprocessing.restore_channels(probabilities, masks.shape[1:])
             answer = self._target.decode(restored, self._threshold)
             own = regions[patient.name] = self._score_regions(masks, answer)
@@ -178,6 +180,7 @@ class _Patient(NamedTuple):
     inputs: np.ndarray  # as the network sees them, but for normalisation
     intensity: np.ndarray
     masks: np.ndarray
+    truth: np.ndarray  # as the loss sees them, in layers
 
     def show(self, place: int, tumour: np.ndarray, dice: float) -> ShownSlice:
         """Pick one slice; of the probabilities a copy, since a view would keep the whole volume in memory."""
