@@ -14,7 +14,7 @@ from runs import tiny
 
 from brainseg_keras.training import TrainingConfig, resume, train
 from brainseg_keras.training.progress import Progression
-from brainseg_keras.training.schedule import WarmupCosine, describe_change, seconds_of
+from brainseg_keras.training.schedule import describe_change, learning_rate, seconds_of
 
 
 def _weights(path):
@@ -88,16 +88,16 @@ def test_a_longer_run_says_how_its_learning_rate_jumps(store):
 def test_the_learning_rate_comes_down_to_meet_the_clock(store):
     config = tiny(store, learning_rate=1e-3)
     early, late = (Progression(10, 10_000, limit=600, step=10, seconds=seconds) for seconds in (60, 594))
-    assert WarmupCosine(early, config).rate(early.share()) > 0.9e-3
-    assert WarmupCosine(late, config).rate(late.share()) < 0.02e-3
     # A deterministic run goes by its steps alone.
-    assert late.share(by_time=False) == 0.001
+    assert config.deterministic and learning_rate(config, early) == learning_rate(config, late)
+    config = dataclasses.replace(config, deterministic=False)
+    assert learning_rate(config, early) > 0.9e-3
+    assert learning_rate(config, late) < 0.02e-3
 
 
 def test_learning_rate_rises_then_falls_to_a_hundredth():
-    progression = Progression(steps_per_epoch=10, total_steps=100)
-    schedule = WarmupCosine(progression, TrainingConfig(learning_rate=1.0, warmup=0.1))
-    rates = [schedule.rate(step / 100) for step in range(101)]
+    config = TrainingConfig(learning_rate=1.0, warmup=0.1)
+    rates = [learning_rate(config, Progression(10, total_steps=100, step=step)) for step in range(101)]
     assert 0 < rates[0] < rates[5] < rates[9] < 1
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.505)

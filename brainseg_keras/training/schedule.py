@@ -22,20 +22,34 @@ class WarmupCosine(keras.callbacks.Callback):
         self._progression = progression
         self._config = config
 
-    def rate(self, share: float) -> float:
-        """Learning rate at a share of the run."""
-        peak, warmup = self._config.learning_rate, self._config.warmup
-        if share < warmup:
-            return peak * (share + 1 / self._progression.total_steps) / (warmup + 1 / self._progression.total_steps)
-        fallen = (share - warmup) / (1 - warmup)
-        return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * fallen)) / 2)
-
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Set the rate of the coming step."""
         if keras.backend.backend() == "jax":
             # The JAX trainer keeps its variables to itself between callbacks that ask for them.
             self.model.jax_state_sync()
-        self.model.optimizer.learning_rate = self.rate(self._progression.share(by_time=not self._config.deterministic))
+        self.model.optimizer.learning_rate = learning_rate(self._config, self._progression)
+
+
+def learning_rate(config: TrainingConfig, progression: Progression) -> float:
+    """Give the learning rate of the coming step.
+
+    Args:
+        config: Peak and warm-up; a deterministic run follows its steps alone.
+        progression: How far the run has come.
+
+    Returns:
+        The rate.
+
+    Example:
+        >>> learning_rate(TrainingConfig(learning_rate=1.0, warmup=0.5), Progression(1, total_steps=10, step=9))
+        0.10458298434410705
+    """
+    peak, warmup, first = config.learning_rate, config.warmup, 1 / progression.total_steps
+    share = progression.share(by_time=not config.deterministic)
+    if share < warmup:
+        return peak * (share + first) / (warmup + first)
+    fallen = (share - warmup) / (1 - warmup)
+    return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * fallen)) / 2)
 
 
 def describe_change(before: TrainingConfig, now: TrainingConfig, progression: Progression) -> str | None:
@@ -61,7 +75,7 @@ def describe_change(before: TrainingConfig, now: TrainingConfig, progression: Pr
         own = replace(
             progression, total_steps=config.epochs * progression.steps_per_epoch, limit=seconds_of(config.max_minutes)
         )
-        rates.append(WarmupCosine(own, config).rate(own.share(by_time=not config.deterministic)))
+        rates.append(learning_rate(config, own))
     length = f"{now.epochs} epochs" + (f" or {now.max_minutes:g} minutes" if now.max_minutes else "")
     return f"The learning rate follows the cosine over {length} now: {rates[0]:.1e}, was {rates[1]:.1e}."
 
