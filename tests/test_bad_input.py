@@ -157,6 +157,7 @@ def test_a_faulty_file_leaves_the_old_store(own_phantom, tmp_path):
     (tmp_path / "out.h5").write_bytes(b"the old one")
     truncated_tiff(own_phantom)
     brainseg("data", "pack", own_phantom, "-o", "out.h5", cwd=tmp_path)
+    assert (tmp_path / "out.h5").read_bytes() == b"the old one"
 
 
 @pytest.fixture

@@ -22,10 +22,13 @@ def test_damaged_files_are_read_or_refused_by_name(name, corpus):
 
 def test_files_that_are_whole_are_read(corpus):
     """Else the fuzzer would try nothing."""
+    read = []
     for name, target in TARGETS.items():
         files = sorted(path for path in (corpus / name).rglob("*") if path.is_file())
         for file in files[:1] if target.of_set else files:
             target.read(corpus / name, file)
+            read.append(name)
+    assert set(read) == set(TARGETS)
 
 
 def test_what_was_found_stays_mended(corpus):

@@ -38,8 +38,12 @@ def test_without_its_size_a_value_has_four_bytes(monkeypatch):
 
 
 def test_the_system_is_not_asked_of_each_slice(monkeypatch):
-    monkeypatch.setattr(memory, "free_memory", lambda: pytest.fail("asked"))
+    asked = []
+    monkeypatch.setattr(memory, "free_memory", lambda: asked.append(True) or 4000 * M)
     memory.check_fits("a.tif", (512, 512, 4))
+    assert not asked
+    memory.check_fits("a.nii", (512, 512, 5))
+    assert asked
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, -1)])
