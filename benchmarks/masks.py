@@ -34,14 +34,16 @@ _move = augmentation._move
 
 
 def _nearest(self: Preprocessing, masks: np.ndarray) -> np.ndarray:
-    return self._fit(masks, cv2.INTER_NEAREST_EXACT, fill=0)
+    # Slices of the LGG set are square.
+    size = (self.size, self.size)
+    return np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks])[..., np.newaxis]
 
 
 def _cut(self: Preprocessing, masks: np.ndarray) -> np.ndarray:
     return np.uint8(255) * (_by_area(self, masks) > 127)
 
 
-def _move_hard(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray) -> np.ndarray:
+def _move_hard(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
     """Move masks, which have one channel here, to the nearest pixel, so that they stay 0 and 255."""
     if images.shape[-1] > 1:
         return _move(images, matrices, outside)
