@@ -1,6 +1,6 @@
 """The weights that ship, from the data to the files: train, tune on validation patients, score the test patients once.
 
-    python benchmarks/lgg_weights.py --data kaggle_3m -o runs/lgg       # three hours on 2 cores
+    python benchmarks/lgg_weights.py --data kaggle_3m -o runs/lgg
     python benchmarks/lgg_weights.py --data kaggle_3m --run runs/lgg/final --ship
 
 The first command trains; the second, for a run that was chosen by its validation score, tunes it, scores the test

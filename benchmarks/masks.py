@@ -1,6 +1,6 @@
 """How to make masks smaller: by the nearest pixel, by area cut at one half, or by area as shares of a pixel.
 
-    python benchmarks/masks.py --data kaggle_3m        # three hours on 2 cores
+    python benchmarks/masks.py --data kaggle_3m
 
 First the truth of every patient goes to the network's size and back, which is what a perfect network could reach. Then
 the weights that ship are trained on with each kind of mask: the same steps, seed and augmentation. Each is scored per
