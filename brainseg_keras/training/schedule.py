@@ -41,8 +41,9 @@ def learning_rate(config: TrainingConfig, progression: Progression) -> float:
         The rate.
 
     Example:
-        >>> learning_rate(TrainingConfig(learning_rate=1.0, warmup=0.5), Progression(1, total_steps=10, step=9))
-        0.10458298434410705
+        >>> last = Progression(steps_per_epoch=1, total_steps=10, step=9)
+        >>> round(learning_rate(TrainingConfig(learning_rate=1.0, warmup=0.5), last), 4)
+        0.1045
     """
     peak, warmup, first = config.learning_rate, config.warmup, 1 / progression.total_steps
     share = progression.share(by_time=not config.deterministic)
