@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,13 @@ def phantom(
     if modalities == 1:
         folders = [write_phantom(dest, **numbers)]
     else:
-        folders = [write_brats_phantom(dest, **numbers, format=format) for format in ("brats-h5", "nifti")]
+        volumes = write_brats_phantom(dest, **numbers, format="nifti")
+        try:
+            folders = [write_brats_phantom(dest, **numbers, format="brats-h5"), volumes]
+        except BaseException:
+            # Both or neither: the same command, once there is room, would refuse the one that is there.
+            shutil.rmtree(volumes)
+            raise
     text = f"{patients} patients, {patients * slices} slices: {', '.join(map(str, folders))}"
     _report(as_json, text, path=str(folders[0]), paths=list(map(str, folders)), patients=patients)
 
