@@ -10,8 +10,8 @@ mask that moved with its image.
 
 Keras gets its best way, whichever that is on the machine: its layers take {"images", "segmentation_masks"} and move
 both alike (masks nearest), or a stack of image and mask as four channels, thresholded afterwards, which needs one map
-instead of two; each a batch or a slice at a time, in parallel. Its slices are normalised beforehand and merely
-repeated, while the pipeline of this package also draws its slices and normalises them.
+instead of two; each a batch or a slice at a time, in parallel. Its slices are normalized beforehand and merely
+repeated, while the pipeline of this package also draws its slices and normalizes them.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def ours_function(whole: bool = False) -> Batches:
 
 def ours_pipeline(whole: bool = False) -> Batches:
     """Read from the pipeline that training reads from."""
-    from brainseg_keras.data.batches import SliceBatches, Slices
+    from brainseg_keras.data.inputs.batches import SliceBatches, Slices
     from brainseg_keras.data.pipeline import as_tf_dataset
 
     images, masks = make_slices()

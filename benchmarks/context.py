@@ -2,7 +2,7 @@
 
     python benchmarks/context.py --data kaggle_3m --minutes 8        # 20 minutes on 2 cores
 
-The networks see a neighbour on each side, or none. Each is scored per validation patient at the files' own pixels, at
+The networks see a neighbor on each side, or none. Each is scored per validation patient at the files' own pixels, at
 the epoch that was best there: the figure that chooses a checkpoint, alike for both. Writes context.md.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from brainseg_keras import TrainingConfig, train
-from brainseg_keras.training.run import processor
+from brainseg_keras.training.machine import processor
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,7 +35,7 @@ def main() -> None:
         f"--size {options.size}`: attention U-Net, {options.minutes:g} minutes each on "
         f"{processor()}; Dice per validation patient at the best epoch.",
         "",
-        "| neighbours on each side | epochs | mean | median | worst | n |",
+        "| neighbors on each side | epochs | mean | median | worst | n |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for context in options.contexts:

@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py        # five minutes on 2 cores
 
-The interval of this package (`summarise`) stands beside the percentile bootstrap, SciPy's BCa bootstrap and Student's
+The interval of this package (`summarize`) stands beside the percentile bootstrap, SciPy's BCa bootstrap and Student's
 t, each for samples of 5, 10 and 22 patients. Writes coverage.md.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 from scipy import stats
 
-from brainseg_keras.evaluation import summarise
+from brainseg_keras.evaluation import summarize
 
 HERE = Path(__file__).resolve().parent
 SIZES = (5, 10, 22)
@@ -64,7 +64,7 @@ def studentised(bounds: tuple[float, float]) -> Interval:
     """Give the package's own."""
 
     def interval(values: np.ndarray) -> tuple[float, float]:
-        found = summarise(values, bounds=bounds)
+        found = summarize(values, bounds=bounds)
         return found.low, found.high
 
     return interval

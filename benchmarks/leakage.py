@@ -3,8 +3,8 @@
     python benchmarks/leakage.py --data kaggle_3m        # 10 minutes on 2 cores
 
 Each of the two is scored in two ways: by slice on its own validation slices, as most papers do, and per patient on the
-same ten patients that neither has seen. With a split by slice the neighbours of each validation slice, a few
-millimetres away, were trained on. Writes leakage.md.
+same ten patients that neither has seen. With a split by slice the neighbors of each validation slice, a few
+millimeters away, were trained on. Writes leakage.md.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import pandas as pd
 
 from brainseg_keras import DiceFocalLoss, attention_unet
 from brainseg_keras.data import Preprocessing, open_source, read_manifest, write_manifest
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.batches import SliceBatches, Slices, load_slices
+from brainseg_keras.data.inputs.augmentation import Augmentation
+from brainseg_keras.data.inputs.batches import SliceBatches, Slices, load_slices
+from brainseg_keras.data.inputs.preprocessing import normalize
 from brainseg_keras.data.pipeline import as_tf_dataset
-from brainseg_keras.data.preprocessing import normalise
 from brainseg_keras.evaluation import confusion, dice
-from brainseg_keras.training.run import processor
+from brainseg_keras.training.machine import processor
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,9 +36,9 @@ def split_by_slice(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return read_manifest(folder / "by_slice.csv", allow_shared_patients=True)
 
 
-def chosen(slices: Slices, places: np.ndarray) -> Slices:
+def chosen(slices: Slices, indices: np.ndarray) -> Slices:
     """Take some slices."""
-    return Slices(*(None if array is None else array[places] for array in slices[:5]))
+    return Slices(*(None if array is None else array[indices] for array in slices[:5]))
 
 
 def train(slices: Slices, options: argparse.Namespace) -> keras.Model:
@@ -56,7 +56,7 @@ def train(slices: Slices, options: argparse.Namespace) -> keras.Model:
 def predict(model: keras.Model, slices: Slices) -> np.ndarray:
     """Give masks at the network's size."""
     parts = range(0, len(slices.images), 16)
-    images = (normalise(slices.images[p : p + 16], slices.intensity[p : p + 16]) for p in parts)
+    images = (normalize(slices.images[p : p + 16], slices.intensity[p : p + 16]) for p in parts)
     return np.concatenate([model.predict_on_batch(batch)[..., 0] > 0.5 for batch in images])
 
 
@@ -128,8 +128,8 @@ def write(rows: dict[str, dict[str, float]], options: argparse.Namespace) -> Non
     difference = rows["by slice"]["val, slices with tumour"] - rows["by patient"]["val, slices with tumour"]
     lines += [
         "",
-        f"The split by slice claims {difference:.2f} more on slices with tumour, because the neighbours of each "
-        "validation slice, a few millimetres away, were trained on; on patients whom neither has seen it gains "
+        f"The split by slice claims {difference:.2f} more on slices with tumour, because the neighbors of each "
+        "validation slice, a few millimeters away, were trained on; on patients whom neither has seen it gains "
         "nothing.",
     ]
     (HERE / "leakage.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

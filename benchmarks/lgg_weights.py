@@ -10,6 +10,7 @@ patients, and writes the weights with their JSON into the package and the table 
 import argparse
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -20,6 +21,7 @@ from brainseg_keras.data import open_source
 from brainseg_keras.evaluation import interval_text
 from brainseg_keras.inference import Predictor
 from brainseg_keras.reports import evaluate, tune
+from brainseg_keras.training import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "lgg"
@@ -60,15 +62,15 @@ def ship(data: str, run: Path) -> None:
     weights = ROOT / "brainseg_keras" / "weights"
     weights.mkdir(exist_ok=True)
     keras.saving.load_model(run / "best.keras", compile=False).save_weights(weights / f"{NAME}.weights.h5")
-    info = json.loads((run / "run.json").read_text())
-    keep = ("architecture", "arguments", "parameters", "channels", "preprocessing", "manifest_sha256", "config")
-    content = {key: info[key] for key in (*keep, "roles")}
-    content["config"] = content["config"] | {"data": "kaggle_3m", "init": None}
-    content |= {
-        "licence": "CC BY-NC-SA 4.0",
-        "data": "the LGG MRI segmentation set (68 of its patients; see docs/model_card.md)",
+    record = RunFolder(run).read_record()
+    spec = replace(
+        predictor.spec,
+        license="CC BY-NC-SA 4.0",
+        data="the LGG MRI segmentation set (68 of its patients; see docs/model_card.md)",
+    )
+    shipped = replace(record, spec=spec, config=replace(record.config, data="kaggle_3m", init=None)).to_info()
+    content = {name: shipped[name] for name in (*spec.to_info(), "config", "parameters", "validation")} | {
         "postprocessing": tuned.record,
-        "validation": info["validation"],
         "sha256": hashlib.sha256((weights / f"{NAME}.weights.h5").read_bytes()).hexdigest(),
     }
     (weights / f"{NAME}.json").write_text(json.dumps(content, indent=2) + "\n")

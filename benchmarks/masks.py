@@ -19,11 +19,11 @@ from lgg_weights import COMMON, STRONGER
 
 from brainseg_keras import TrainingConfig, train
 from brainseg_keras.data import augmentation, open_source
-from brainseg_keras.data.preprocessing import Preprocessing
-from brainseg_keras.data.targets import TUMOUR
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.targets import TUMOUR
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.evaluation import confusion, dice
-from brainseg_keras.training.run import processor
+from brainseg_keras.training.machine import processor
 
 HERE = Path(__file__).resolve().parent
 SIZE = COMMON["size"]

@@ -47,7 +47,7 @@ def synthetic_volume(folder: Path) -> Path:
     """Write a FLAIR volume of the phantom, 155 slices of 240 x 240 pixels of 1 mm."""
     import nibabel
 
-    from brainseg_keras.data.phantom import phantom_volume
+    from brainseg_keras.data.phantom.lgg import phantom_volume
 
     images, _ = phantom_volume(0, 1, slices=155, size=240)
     volume = np.transpose(images[..., 1], (2, 1, 0)).astype(np.float32)

@@ -5,17 +5,16 @@ Keras looks a saved class up among the registered ones and, for packages other t
 `brainseg --help` load Keras. So they wait for whoever imports Keras, before or after this package.
 """
 
-import importlib
 import sys
-
-
-def _register() -> None:
-    importlib.import_module("brainseg_keras.losses")
-    importlib.import_module("brainseg_keras.metrics")
+from collections.abc import Callable
+from typing import Any
 
 
 class _WaitForKeras:
-    """An import finder that finds nothing of its own: it adds `_register` to the end of Keras' own import."""
+    """An import finder that finds nothing of its own: it adds `register` to the end of Keras' own import."""
+
+    def __init__(self, register):
+        self._register = register
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname != "keras":
@@ -31,15 +30,19 @@ class _WaitForKeras:
             run(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-                _register()
+                self._register()
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-def register_with_keras() -> None:
-    """Register now if Keras is loaded, else when it is."""
+def register_with_keras(load: Callable[[], Any]) -> None:
+    """Register now if Keras is loaded, else when it is.
+
+    Args:
+        load: Imports the classes, which is what registers them.
+    """
     if "keras" in sys.modules:
-        _register()
+        load()
     else:
-        sys.meta_path.insert(0, _WaitForKeras())
+        sys.meta_path.insert(0, _WaitForKeras(load))

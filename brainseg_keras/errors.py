@@ -1,8 +1,10 @@
 """Errors that a user can mend: the command line prints them without a traceback."""
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -31,6 +33,63 @@ def first_line(error: Exception) -> str:
         'too large'
     """
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def missing_extra(package: str, extra: str) -> InputError:
+    """Say that a library is missing, and the line that installs it.
+
+    Args:
+        package: What it is called.
+        extra: The extra of this package that brings it.
+
+    Returns:
+        The error, to be raised.
+
+    Example:
+        >>> missing_extra("nibabel", "medical")
+        InputError("nibabel is missing. Install it: pip install 'brainseg_keras[medical]'")
+    """
+    return InputError(f"{package} is missing. Install it: {install_line(extra)}")
+
+
+def install_line(extra: str) -> str:
+    """Give the line that installs an extra.
+
+    Args:
+        extra: Its name, such as `medical`.
+
+    Returns:
+        A command.
+
+    Example:
+        >>> install_line("ui")
+        "pip install 'brainseg_keras[ui]'"
+    """
+    return f"pip install 'brainseg_keras[{extra}]'"
+
+
+def optional_import(name: str, extra: str) -> Any:
+    """Import a library that an extra brings.
+
+    Args:
+        name: Of the module; its package is called the same, with dashes.
+        extra: The extra of this package that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: It is missing.
+
+    Example:
+        >>> optional_import("no_such_reader", "medical")
+        Traceback (most recent call last):
+        brainseg_keras.errors.InputError: no-such-reader is missing. Install it: pip install 'brainseg_keras[medical]'
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise missing_extra(name.partition(".")[0].replace("_", "-"), extra) from error
 
 
 @contextlib.contextmanager

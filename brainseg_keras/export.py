@@ -5,18 +5,18 @@ import errno
 import io
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brainseg_keras.errors import InputError, TrainingError
+from brainseg_keras.errors import InputError, TrainingError, optional_import
 from brainseg_keras.files import write_json, write_whole
-from brainseg_keras.inference.information import read_information
 from brainseg_keras.inference.networks import information_file, load_network
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.models.folding import fold_batch_norm
+from brainseg_keras.spec import read_json
 
 FORMATS = ("savedmodel", "onnx", "litert")
 QUANTIZATIONS = ("dynamic", "int8")
@@ -52,7 +52,7 @@ def export(
         output: File (`.onnx`, `.tflite`) or folder (SavedModel) to write.
         format: `savedmodel`, `onnx` or `litert`.
         quantize: For LiteRT: `dynamic` (8-bit weights) or `int8` (also activations, calibrated on noise within the
-            normalised range); None is float32.
+            normalized range); None is float32.
 
     Returns:
         What was written, with its difference from Keras.
@@ -107,12 +107,12 @@ def _check(path: Path, information: Path, format: str, quantize: str | None) -> 
     if path.exists():
         raise InputError(f"{path} exists already. Give another -o, or remove it.")
     # Of an export that was stopped between its two files, the JSON may be there; any other is not ours to replace.
-    if information.exists() and "difference_from_keras" not in read_information(information):
+    if information.exists() and "difference_from_keras" not in read_json(information):
         raise InputError(f"{information} exists already and is none of an export. Give another -o, or remove it.")
 
 
 def _sample(model: Any) -> np.ndarray:
-    """Make two slices within the normalised range, of the network's size."""
+    """Make two slices within the normalized range, of the network's size."""
     height, width, channels = (size or 64 for size in model.input_shape[1:])
     return np.random.default_rng(0).uniform(0, 2, (2, height, width, channels)).astype(np.float32)
 
@@ -122,13 +122,13 @@ def _write_savedmodel(model: Any, path: Path, quantize: str | None) -> None:
 
 
 def _write_onnx(model: Any, path: Path, quantize: str | None) -> None:
-    _require("tf2onnx")
+    optional_import("tf2onnx", "export")
     with _quiet():
         model.export(path, format="onnx", verbose=False)
 
 
 def _write_litert(model: Any, path: Path, quantize: str | None) -> None:
-    _require("ai_edge_litert")
+    optional_import("ai_edge_litert", "export")
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -164,25 +164,13 @@ def _runner(format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _information(predictor: Predictor, format: str, quantize: str | None, difference: float) -> dict[str, Any]:
-    keep = ("architecture", "arguments", "target", "context", "licence", "data", "versions", "manifest_sha256")
-    return {
+    return predictor.spec.to_info() | {
         "format": format,
         "quantize": quantize,
         "difference_from_keras": difference,
-        "channels": list(predictor.channels),
-        "preprocessing": asdict(predictor.preprocessing),
-        "normalisation": "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: "
+        "normalization": "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: "
         "background is the 1st percentile, tissue the median inside the head",
-        "postprocessing": asdict(predictor.postprocessing),
-        "roles": predictor.roles.to_info(),
-    } | {key: predictor.info[key] for key in keep if key in predictor.info}
-
-
-def _require(name: str) -> None:
-    try:
-        __import__(name)
-    except ImportError as error:
-        raise InputError(f"{name} is missing. Install it: pip install 'brainseg_keras[export]'") from error
+    }
 
 
 @contextlib.contextmanager

@@ -25,8 +25,7 @@ MAKER = "brainseg_keras"
 _ENDS = 65536
 #: Folders from which this process has removed what killed ones left.
 _tidied: set[Path] = set()
-_SCRATCH = ".brainseg-"
-_SCRATCH_NAME = re.compile(r"\.brainseg-\d+-[0-9a-f]{8}(\..*)?")
+_SCRATCH, _SCRATCH_NAME = ".brainseg-", re.compile(r"\.brainseg-\d+-[0-9a-f]{8}(\..*)?")
 _LOCK, _OWNER = ".lock", ".lock.owner"
 
 
@@ -164,7 +163,7 @@ def write_json(path: str | Path, content: Any, *, mark: str | None = None) -> No
 
 
 def expand(path: str | Path, name: str = "path") -> str:
-    """Put the home folder in place of a leading `~`, and refuse what is no path.
+    """Put the home folder in place of a leading `~`, and refuse what is not a path.
 
     Args:
         path: Any path.
@@ -239,18 +238,18 @@ def check_output(path: str | Path, kind: Literal["file", "folder", "either"], na
     Example:
         >>> check_output("/dev/null/masks", "folder")
         Traceback (most recent call last):
-        brainseg_keras.errors.InputError: output cannot be written: /dev/null is no folder. Expected a path for a ...
+        brainseg_keras.errors.InputError: output cannot be written: /dev/null is not a folder. Expected a path for a ...
     """
     whole = Path(expand(path, name))
     expected = f"Expected a path for a {'file or a folder' if kind == 'either' else kind}. Received: {path}."
     try:
         # Asked for every kind: a name that is too long shows here.
         if _is_there(whole) and kind == "file" and not whole.is_file():
-            raise InputError(f"{name} cannot be written: {whole} is no file. {expected}")
+            raise InputError(f"{name} cannot be written: {whole} is not a file. {expected}")
         above = [whole] if kind == "folder" else []
         nearest = next(folder for folder in (*above, *whole.absolute().parents) if _is_there(folder))
         if not nearest.is_dir():
-            raise InputError(f"{name} cannot be written: {nearest} is no folder. {expected}")
+            raise InputError(f"{name} cannot be written: {nearest} is not a folder. {expected}")
         # Permissions tell little: to the superuser, on read-only disks, on full ones.
         with tempfile.TemporaryFile(dir=nearest):
             pass
@@ -261,11 +260,9 @@ def check_output(path: str | Path, kind: Literal["file", "folder", "either"], na
 
 def _is_there(path: Path) -> bool:
     """Say whether anything has this name, be it a link to nowhere."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return bool(path.lstat())
+    return False
 
 
 def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
@@ -328,7 +325,7 @@ def printable(text: str | Path) -> str:
         text: A path, or a text with a path in it, as Python has it from the file system.
 
     Returns:
-        Text without surrogates: what is no UTF-8 is spelt as `%` and two digits.
+        Text without surrogates: what is not UTF-8 is spelt as `%` and two digits.
 
     Example:
         >>> printable(os.fsdecode(b"caf\\xe9.png"))

@@ -1,4 +1,4 @@
-"""Between what a number lies: said once, for the Python function, the setting in YAML and the flag. Loads nothing."""
+"""Between what a number lies, and what is usual: said once, for function, YAML and flag. Loads nothing."""
 
 import numbers
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ class Range:
     Args:
         low: The smallest.
         high: The largest.
+        usual: What is taken where none is given; None where each place has its own.
 
     Example:
         >>> Range(1, 8).check("depth", 3)
@@ -24,6 +25,7 @@ class Range:
 
     low: float
     high: float
+    usual: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -31,7 +33,7 @@ class Range:
         return isinstance(self.low, int)
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a number outside, NaN, and what is no number.
+        """Refuse a number outside, NaN, and what is not a number.
 
         Args:
             name: What to call it in the message.
@@ -75,11 +77,13 @@ FOLDS = Range(2, 1000)
 BLUR = Range(0.0, 50.0)
 CLAHE = Range(0.0, 100.0)
 # Augmentation: degrees, changes of scale and contrast (1 doubles), shares of the side, spread where tissue is 1.
-ROTATE = Range(0.0, 180.0)
-ZOOM = Range(0.0, 1.0)
-SHIFT = Range(0.0, 0.5)
-INTENSITY = Range(0.0, 1.0)
-NOISE = Range(0.0, 1.0)
+ROTATE = Range(0.0, 180.0, usual=15.0)
+FLIP = Range(0.0, 1.0, usual=0.5)
+ZOOM = Range(0.0, 1.0, usual=0.15)
+SHIFT = Range(0.0, 0.5, usual=0.06)
+INTENSITY = Range(0.0, 1.0, usual=0.2)
+NOISE = Range(0.0, 1.0, usual=0.03)
+STAND_IN = Range(0.0, 1.0, usual=0.0)
 # From probabilities to masks and scores.
 THRESHOLD = Range(0.001, 0.999)
 SMALLEST_COMPONENT = Range(0, 10**9)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-#: Colours, RGB: truth green, prediction red; of errors, too much red and missed blue.
+#: Colors, RGB: truth green, prediction red; of errors, too much red and missed blue.
 TRUTH = (60, 220, 90)
 PREDICTION = (255, 70, 60)
 MISSED = (70, 130, 255)
@@ -46,7 +46,7 @@ def draw_outlines(
 
     Args:
         gray: Array of shape `(height, width)`, uint8.
-        outlines: Masks of the same shape, each with its RGB colour; later ones lie on top.
+        outlines: Masks of the same shape, each with its RGB color; later ones lie on top.
         least: Pixels of the longer side, to the nearest whole scale, so that a thin line stays thin.
         thickness: Of the line, in pixels of the picture.
 
@@ -59,10 +59,10 @@ def draw_outlines(
     """
     scale = max(1, round(least / max(gray.shape)))
     picture = _enlarge(gray, scale)
-    for mask, colour in outlines:
+    for mask, color in outlines:
         large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, thickness, cv2.LINE_8)
+        cv2.drawContours(picture, contours, -1, color, thickness, cv2.LINE_8)
     return picture
 
 
@@ -73,7 +73,7 @@ def draw_fill(
 
     Args:
         gray: Array of shape `(height, width)`, uint8.
-        fills: Masks of the same shape, each with its RGB colour; later ones lie on top.
+        fills: Masks of the same shape, each with its RGB color; later ones lie on top.
         opacity: From 0, nothing to see, to 1, nothing to see through.
         least: As for `draw_outlines`.
 
@@ -86,9 +86,9 @@ def draw_fill(
     """
     scale = max(1, round(least / max(gray.shape)))
     picture = _enlarge(gray, scale)
-    for mask, colour in fills:
+    for mask, color in fills:
         large = cv2.resize(np.uint8(mask > 0), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) > 0
-        picture[large] = np.round(picture[large] * (1 - opacity) + np.array(colour) * opacity)
+        picture[large] = np.round(picture[large] * (1 - opacity) + np.array(color) * opacity)
     return picture
 
 
@@ -134,13 +134,13 @@ def draw_heat(gray: np.ndarray, values: np.ndarray, *, longest: int | None = Non
     # Areas where it shrinks, a smooth curve where it grows.
     shrinks = longest < max(gray.shape)
     base = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    places = np.uint8(np.clip(large, 0, 1) * 255)
+    indices = np.uint8(np.clip(large, 0, 1) * 255)
     weight = opacity * np.clip(large, 0, 1)[..., np.newaxis]
-    return np.uint8(np.round(base[..., np.newaxis] * (1 - weight) + _heat_colours()[places] * weight))
+    return np.uint8(np.round(base[..., np.newaxis] * (1 - weight) + _heat_colors()[indices] * weight))
 
 
 @functools.cache
-def _heat_colours() -> np.ndarray:
+def _heat_colors() -> np.ndarray:
     from matplotlib import colormaps
 
     return np.uint8(colormaps["inferno"](np.arange(256))[:, :3] * 255)

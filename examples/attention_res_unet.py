@@ -3,8 +3,8 @@
     python examples/attention_res_unet.py                      # narrow, on the phantom: minutes on two cores
     python examples/attention_res_unet.py --data kaggle_3m --filters 64 --size 128 --epochs 50
 
-The second line is the published network: 64 to 1024 channels, 11.3 million parameters (39.1 million without
-separable convolutions), trained on 128x128 pixels. It wants a GPU.
+The second line is the published system: 64 to 1024 channels, separable, 11,264,356 parameters, trained on 128x128
+pixels. The recipe is separable only when told, as this script does; by default it has 39,090,377. It wants a GPU.
 
 The focal loss looks at each pixel alone and finds roughly where tumours are, even from a cold start; the Dice part then
 draws their borders. Each stage takes `--epochs` epochs.

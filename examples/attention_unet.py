@@ -1,9 +1,9 @@
 """Attention U-Net on BraTS 2020: one sequence, the whole tumour, 128x128 pixels. Plain Keras.
 
     python examples/attention_unet.py                          # narrow, on the phantom: minutes on two cores
-    python examples/attention_unet.py --data BraTS2020_training_data --filters 64 --size 128 --epochs 40
+    python examples/attention_unet.py --data BraTS2020_training_data --filters 32 --size 128 --epochs 40
 
-The second line is the published network: 64 to 1024 channels, trained on FLAIR alone. `--modalities
+The second line is the published system: 32 to 512 channels, 8,120,421 parameters, trained on FLAIR alone. `--modalities
 T1,T1ce,T2,FLAIR` reads all four. `--data` is the folder of `volume_<v>_slice_<s>.h5`, or one above it.
 
 The masks hold three classes. Any of them is tumour here; `brainseg train --target regions` tells whole tumour, tumour
@@ -28,7 +28,7 @@ parser = argparse.ArgumentParser(description="Attention U-Net on BraTS slices.")
 parser.add_argument("--data", default="phantom", help="folder of BraTS 2020 slices, packed file or phantom")
 parser.add_argument("--modalities", default="FLAIR", help="sequences to read, such as T1,T1ce,T2,FLAIR")
 parser.add_argument("--epochs", type=int, default=10)
-parser.add_argument("--filters", type=int, default=8, help="width of the first level; published: 64")
+parser.add_argument("--filters", type=int, default=8, help="width of the first level; published: 32")
 parser.add_argument("--size", type=int, default=64, help="side of the input in pixels; published: 128")
 parser.add_argument("-o", "--output", default="tensorboard_logs/example-attention_unet", help="where to keep it")
 

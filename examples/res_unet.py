@@ -3,10 +3,10 @@
     python examples/res_unet.py                                # narrow, on the phantom: minutes on two cores
     python examples/res_unet.py --data kaggle_3m --filters 16 --epochs 100
 
-The second line is the published network: 16 to 256 channels, 1.2 million parameters, light enough for a laptop.
-Watch it with `tensorboard --logdir tensorboard_logs`.
+The second line is the public system that the recipe follows: 16 to 256 channels, 1,210,513 parameters. The ResUNet of
+the paper is another network. Watch it with `tensorboard --logdir tensorboard_logs`.
 
-Reference: Zhang, Liu, Wang 2018, arXiv:1711.10684.
+Reference: after Zhang, Liu, Wang 2018, arXiv:1711.10684.
 """
 
 import argparse

@@ -33,8 +33,8 @@ def without_width(path):
     content = bytearray(path.read_bytes())
     directory = struct.unpack_from("<I", content, 4)[0]
     tags = range(directory + 2, directory + 2 + 12 * struct.unpack_from("<H", content, directory)[0], 12)
-    place = next(tag for tag in tags if struct.unpack_from("<H", content, tag)[0] == 256)
-    struct.pack_into("<H", content, place, 65_000)
+    index = next(tag for tag in tags if struct.unpack_from("<H", content, tag)[0] == 256)
+    struct.pack_into("<H", content, index, 65_000)
     path.write_bytes(content)
 
 
@@ -69,9 +69,9 @@ def dicom_value(tag, value):
     def write(path):
         dicom_file(path, GRAY)
         content = bytearray(path.read_bytes())
-        place = content.index(struct.pack("<HH", *tag)) + 6
-        length = struct.unpack_from("<H", content, place)[0]
-        content[place + 2 : place + 2 + length] = value.ljust(length)
+        index = content.index(struct.pack("<HH", *tag)) + 6
+        length = struct.unpack_from("<H", content, index)[0]
+        content[index + 2 : index + 2 + length] = value.ljust(length)
         path.write_bytes(content)
 
     return write
@@ -128,7 +128,7 @@ BAD = {
     "odd_code.nii": (nifti_field(70, "<h", 9999), "as NIfTI.*9999"),
     "promise.nii": (nifti_field(42, "<3h", 32000, 32000, 50), "204.8 GB when decoded"),
     "negative.nii": (nifti_field(42, "<h", -5), "shape is .-5"),
-    "rgb.nii.gz": (nifti_of(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])), "holds colours"),
+    "rgb.nii.gz": (nifti_of(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])), "holds colors"),
     "complex.nii": (nifti_of(np.complex64), "complex64"),
     "text.dcm": (lambda path: path.write_text("no slice"), "as DICOM"),
     "slope.dcm": (dicom_value((0x28, 0x1053), b"x "), "as DICOM"),

@@ -38,8 +38,8 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items):
-    places = {f"test_{name}": place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    indices = {f"test_{name}": index for index, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: indices.get(item.path.stem, len(indices)))
 
 
 def pytest_unconfigure(config):
@@ -48,7 +48,7 @@ def pytest_unconfigure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """What a test printed may hold names that are no UTF-8, which a worker cannot send."""
+    """What a test printed may hold names that are not UTF-8, which a worker cannot send."""
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
@@ -72,7 +72,7 @@ def chromium():
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory):
     """Folder kaggle_3m of six small patients; read it, do not write to it."""
-    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.phantom.lgg import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("phantom"), patients=6, slices=8, size=48, seed=3)
 
@@ -86,7 +86,7 @@ def own_phantom(phantom, tmp_path):
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
     """Five small patients, packed; read it, do not write to it."""
-    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.phantom.lgg import write_phantom
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.data.store import write_store
 

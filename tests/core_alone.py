@@ -20,7 +20,7 @@ EXTRAS = ("nibabel", "pydicom", "tf2onnx", "onnxruntime", "ai_edge_litert", "gra
 #: What is asked for, and the extra that it names.
 REFUSED = {
     "predict scan.nii.gz --model run -o nifti": "medical",
-    "export run -o run.onnx": "export",
+    "export --model run -o run.onnx": "export",
     "predict scan.png --model other.onnx -o onnx": "export",
     "app --model run": "ui",
     "data fetch lgg": "kaggle",
@@ -57,7 +57,7 @@ def main() -> None:
         done("data phantom data --patients 5 --slices 6 --size 48", folder)
         tiny = "--architecture res_unet --filters 4 --depth 2 --size 32 --epochs 1 --batch-size 4"
         done(f"train --data data {tiny} -o run", folder)
-        report = json.loads(done("evaluate run --data data --split test --json", folder))
+        report = json.loads(done("evaluate --model run --data data --split test --json", folder))
         assert report["patients"]["dice"]["n"] == 1
         done("predict data --model run -o masks", folder)
         with (folder / "masks" / "summary.csv").open(encoding="utf-8") as lines:

@@ -45,7 +45,7 @@ def make_world(folder, *, exports=False):
     """Make what is damaged: scan.png, data.h5, run/ (one epoch of two, scored), other/ (the same) and exports."""
     from PIL import Image
 
-    from brainseg_keras.data.phantom import phantom_volume, write_phantom
+    from brainseg_keras.data.phantom.lgg import phantom_volume, write_phantom
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.data.store import write_store
     from brainseg_keras.export import export
@@ -121,7 +121,7 @@ def value_damages():
         (("architecture",), "no_such_unet"),
         (("arguments", "depth"), 3),
         (("arguments", "input_shape"), [32, 32, 4]),
-        (("arguments", "colour"), "red"),
+        (("arguments", "color"), "red"),
         (("manifest_sha256",), "0" * 64),
         (("progress", "step"), -5),
         (("progress", "step"), 0),
@@ -140,7 +140,7 @@ def value_damages():
         (("batch_size",), 0),
         (("learning_rate",), float("nan")),
         (("epochs",), "two"),
-        (("colour",), "red"),
+        (("color",), "red"),
     ]
     tuned = [(("threshold",), 2), (("threshold",), "half"), (("smallest_component",), -1), (("flip",), "no")]
     predicting = ("predict", "predict last", "evaluate", "tune", "export")
@@ -243,14 +243,14 @@ def store_damages(file):
         "no format": lambda store, group: store.attrs.pop("format"),
         "a later version": lambda store, group: store.attrs.update(version=99),
         "no channels": lambda store, group: store.attrs.pop("channels"),
-        "channels are no JSON": lambda store, group: store.attrs.update(channels="T1,"),
+        "channels are not JSON": lambda store, group: store.attrs.update(channels="T1,"),
         "channels are a number": lambda store, group: store.attrs.update(channels="3"),
         "a channel too few": lambda store, group: store.attrs.update(channels='["T1", "FLAIR"]'),
         "no classes": lambda store, group: store.attrs.pop("classes"),
         "no manifest": lambda store, group: store.pop("manifest"),
         "an empty manifest": lambda store, group: retell(store, lambda text: ""),
         "a manifest of numbers": lambda store, group: retell(store, lambda text: "1,2\n3,4\n"),
-        "slices that are no numbers": lambda store, group: retell(store, lambda text: text.replace(",0,", ",zero,")),
+        "slices that are not numbers": lambda store, group: retell(store, lambda text: text.replace(",0,", ",zero,")),
         "no split": lambda store, group: retell(store, lambda text: text.replace("split", "part", 1)),
         "another patient": lambda store, group: retell(store, lambda text: text.replace("PHANTOM_", "NOBODY_")),
         "no patients": lambda store, group: store.pop("volumes"),

@@ -11,19 +11,20 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mutations import mutate
 
-from brainseg_keras.data import brats, lgg, nifti, pairs
-from brainseg_keras.data.images import read_image, read_mask
+from brainseg_keras.data.decode.brats_slices import read_brats_mask, read_brats_slice
+from brainseg_keras.data.decode.dicom import dicom_series, read_dicom
+from brainseg_keras.data.decode.images import read_image, read_mask
+from brainseg_keras.data.decode.nifti import read_nifti
+from brainseg_keras.data.formats import lgg
 from brainseg_keras.data.manifest import read_manifest
-from brainseg_keras.data.medical import dicom_series, read_brats_slice, read_dicom, read_nifti
 from brainseg_keras.data.scans import find_scans
-from brainseg_keras.data.volumes import FileVolumes, read_pictures
+from brainseg_keras.data.sources import list_slices, source_of
 from brainseg_keras.errors import InputError
 
 #: Of a worker: seconds of the processor for one file, and bytes of address space.
@@ -96,20 +97,15 @@ def _read_series(folder, file):
 
 
 def _brats_slices(folder):
-    from brainseg_keras.data.phantom_brats import write_brats_phantom
+    from brainseg_keras.data.phantom.brats import write_brats_phantom
 
     made = write_brats_phantom(folder / "made", patients=1, slices=6, size=32)
     for file in made.glob("*.h5"):
         file.rename(folder / file.name)
 
 
-def _read_brats(folder, file):
-    table, root = brats.read_brats(folder, checksums=True)
-    FileVolumes(table, root, brats.BRATS_CHANNELS, read=brats.read_brats_patient).volume("volume_1")
-
-
 def _lgg(folder):
-    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.phantom.lgg import write_phantom
 
     write_phantom(folder, patients=1, slices=6, size=32)
 
@@ -117,13 +113,12 @@ def _lgg(folder):
 def _read_lgg(folder, file):
     if file.name == "data.csv":
         lgg.read_clinical(file)
-    table, root = lgg.read_lgg(folder)
-    FileVolumes(table, root, lgg.CHANNELS, read=read_pictures).volume(table.patient[0])
+    _read_set(folder, "lgg")
 
 
 def _manifest(folder):
     from brainseg_keras.data.manifest import write_manifest
-    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.phantom.lgg import write_phantom
 
     table, _ = lgg.read_lgg(write_phantom(folder / "made", patients=2, slices=6, size=32), checksums=True)
     write_manifest(table.assign(split="train"), folder / "manifest.csv")
@@ -136,12 +131,6 @@ def _nifti_set(folder):
         write_patient(folder, f"P_{number}", seed=number)
 
 
-def _read_nifti_set(folder, file):
-    table, root = nifti.read_nifti_folders(folder, checksums=True)
-    channels = tuple(nifti.sequences(table.image[0]))
-    FileVolumes(table, root, channels, read=nifti.read_nifti_patient).volume(table.patient.iloc[-1])
-
-
 def _msd(folder):
     from volumes import head, write_volume
 
@@ -151,12 +140,6 @@ def _msd(folder):
     write_volume(folder / "labelsTr" / "B_1.nii.gz", np.array([0, 2, 1, 3], np.uint8)[labels])
 
 
-def _read_msd(folder, file):
-    table, root = nifti.read_msd(folder)
-    channels = tuple(nifti.sequences(table.image[0]))
-    FileVolumes(table, root, channels, read=partial(nifti.read_nifti_patient, scheme="msd")).volume("B_1")
-
-
 def _pairs(folder):
     from test_pairs import write_pair
 
@@ -164,10 +147,9 @@ def _pairs(folder):
         write_pair(folder, f"A_{number}", seed=number, values=(0, 1, 2, 4), image_ending=(".png", ".jpg")[number - 1])
 
 
-def _read_pairs(folder, file):
-    table, root = pairs.read_pairs(folder, labels="brats2020", checksums=True)
-    channels = pairs.pairs_channels(root / table.image[0], None)
-    FileVolumes(table, root, channels, read=pairs.pairs_reader("brats2020")).volume("A")
+def _read_set(folder, format, **options):
+    table, root = list_slices(folder, format=format, checksums=True, **options)
+    source_of(table, root).volume(table.patient.iloc[-1])
 
 
 def _folder_of_scans(folder):
@@ -176,7 +158,7 @@ def _folder_of_scans(folder):
     _volumes(folder)
     _series(folder)
     _brats_slices(folder)
-    for name in ("gray.png", "colour.tiff"):
+    for name in ("gray.png", "color.tiff"):
         PICTURES[name](folder / name)
 
 
@@ -197,14 +179,14 @@ TARGETS = {
     "read_dicom": Target(_series, lambda folder, file: read_dicom([file])),
     "dicom_series": Target(_series, _read_series),
     "read_brats_slice": Target(_brats_slices, lambda folder, file: read_brats_slice(file)),
-    "read_brats_mask": Target(_brats_slices, lambda folder, file: brats.read_brats_mask(file)),
+    "read_brats_mask": Target(_brats_slices, lambda folder, file: read_brats_mask(file)),
     "read_manifest": Target(_manifest, lambda folder, file: read_manifest(file)),
     "find_scans": Target(_folder_of_scans, _read_scans, of_set=True),
-    "brats": Target(_brats_slices, _read_brats, of_set=True),
+    "brats": Target(_brats_slices, lambda folder, file: _read_set(folder, "brats-h5"), of_set=True),
     "lgg": Target(_lgg, _read_lgg, of_set=True),
-    "nifti": Target(_nifti_set, _read_nifti_set, of_set=True),
-    "msd": Target(_msd, _read_msd, of_set=True),
-    "pairs": Target(_pairs, _read_pairs, of_set=True),
+    "nifti": Target(_nifti_set, lambda folder, file: _read_set(folder, "nifti"), of_set=True),
+    "msd": Target(_msd, lambda folder, file: _read_set(folder, "msd"), of_set=True),
+    "pairs": Target(_pairs, lambda folder, file: _read_set(folder, "pairs", labels="brats2020"), of_set=True),
 }
 
 
@@ -238,7 +220,7 @@ def make_corpus(folder: Path) -> None:
 def try_case(corpus: Path, name: str, seed: int) -> str | None:
     """Damage a file of a target as the seed says, read it, and restore it.
 
-    Returns what went wrong: an exception that is no InputError, or a message that does not name the file.
+    Returns what went wrong: an exception that is not an InputError, or a message that does not name the file.
     """
     folder, target = corpus / name, (TARGETS | FAULTY)[name]
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])

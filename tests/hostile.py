@@ -222,10 +222,10 @@ def _files(client, secret):
         yield _call(f"remember file {number}, {shape}", client, remember, [make(target)], queue=False)
         yield _call(f"segment file {number}, {shape}", client, segment, [make(target), *look])
     (scan,) = files([f"{secret}/scan.png"])
-    for place in (1, 2, 3, 4):
+    for index in (1, 2, 3, 4):
         data = [[], *look]
-        data[place] = scan
-        yield _call(f"a file in place {place}", client, segment, data)
+        data[index] = scan
+        yield _call(f"a file in place {index}", client, segment, data)
     yield _call("a file as the other scan", client, client.function("scan", "input"), [scan, *look])
 
 
@@ -256,10 +256,10 @@ def _bodies(client):
         3: ["0.5", [], {}, None],
         4: [7, [], {}, True],
     }
-    for place, values in wrong.items():
+    for index, values in wrong.items():
         for value in values:
-            data = [*look[:place], value, *look[place + 1 :]]
-            yield _call(f"value {ascii(value)[:12]} at {place}", client, redraw, data, queue=False)
+            data = [*look[:index], value, *look[index + 1 :]]
+            yield _call(f"value {ascii(value)[:12]} at {index}", client, redraw, data, queue=False)
     whole = json.dumps({"data": look, "fn_index": redraw, "session_hash": client.tab}).encode()
     texts = {
         "nothing": b"",

@@ -133,9 +133,9 @@ def _comparable(files):
         if "tfevents" in name:
             del found[name]
         elif name.endswith("history.csv"):
-            keep = [place for place, column in enumerate(value[0]) if column not in TIMED]
+            keep = [index for index, column in enumerate(value[0]) if column not in TIMED]
             # As numbers: a resumed run writes 1.0 for the first epoch, where another writes 1.
-            found[name] = [[float(row[place]) for place in keep] for row in value[1:]]
+            found[name] = [[float(row[index]) for index in keep] for row in value[1:]]
         elif name.endswith("run.json"):
             progress = {key: entry for key, entry in value["progress"].items() if key not in TIMED}
             found[name] = value | {"started": None, "progress": progress}

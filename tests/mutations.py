@@ -129,7 +129,7 @@ _NIFTI = (
     + [(40 + 2 * axis, "h", (0, 1, 2, 3, 4, 5, 7, 8, -1, 32767, -32768)) for axis in range(8)]
     + [(70, "h", (0, 1, 2, 4, 8, 16, 32, 64, 128, 255, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 9999, -1))]
     + [(72, "h", None), (123, "B", None), (252, "h", (0, 1, 2, 4, 99, -1)), (254, "h", (0, 1, 2, 4, 99, -1))]
-    + [(place, "f", None) for place in (*range(76, 124, 4), *range(256, 328, 4))]
+    + [(index, "f", None) for index in (*range(76, 124, 4), *range(256, 328, 4))]
     + [(344, "i", None), (348, "i", None), (352, "i", None), (356, "i", None)]
 )
 
@@ -151,11 +151,11 @@ def nifti_fields(content, rng):
 
 
 def png_chunks(content, rng):
-    chunks, place = [], 8
-    while place + 8 <= len(content):
-        length = int.from_bytes(content[place : place + 4], "big")
-        chunks.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + length]))
-        place += 12 + length
+    chunks, index = [], 8
+    while index + 8 <= len(content):
+        length = int.from_bytes(content[index : index + 4], "big")
+        chunks.append((content[index + 4 : index + 8], content[index + 8 : index + 8 + length]))
+        index += 12 + length
     if not chunks:
         return flip_bits(content, rng)
     chosen, way = int(rng.integers(len(chunks))), int(rng.integers(5))
@@ -212,16 +212,16 @@ def bmp_fields(content, rng):
 
 def _dicom_elements(content):
     """Places of the elements of a file in explicit VR: of tag, of value, and its length."""
-    place = 132
-    while place + 8 <= len(content):
-        long = content[place + 4 : place + 6] in (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN", b"OD", b"OL")
+    index = 132
+    while index + 8 <= len(content):
+        long = content[index + 4 : index + 6] in (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN", b"OD", b"OL")
         head = 12 if long else 8
-        if place + head > len(content):
+        if index + head > len(content):
             return
-        length = struct.unpack_from("<I" if long else "<H", content, place + (8 if long else 6))[0]
-        length = min(length, len(content) - place - head)
-        yield place, place + head, length
-        place += head + length
+        length = struct.unpack_from("<I" if long else "<H", content, index + (8 if long else 6))[0]
+        length = min(length, len(content) - index - head)
+        yield index, index + head, length
+        index += head + length
 
 
 def dicom_elements(content, rng):
@@ -249,9 +249,9 @@ def dicom_elements(content, rng):
 def hdf5_fields(content, rng):
     """Numbers that follow the mark of a structure."""
     marks = (b"\x89HDF", b"TREE", b"SNOD", b"OHDR", b"HEAP", b"FRHP", b"BTHD", b"GCOL", b"FADB", b"EAHD")
-    places = [at for mark in marks for at in _all(content, mark)]
+    indices = [at for mark in marks for at in _all(content, mark)]
     content = bytearray(content)
-    start = int(rng.choice(places)) if places else 0
+    start = int(rng.choice(indices)) if indices else 0
     for _ in range(int(rng.integers(1, 4))):
         size = int(rng.choice([1, 2, 4, 8]))
         at = start + 4 + int(rng.integers(0, 120))
@@ -271,13 +271,13 @@ def csv_cells(content, rng):
     rows = [line.split(",") for line in content.decode("utf-8", "replace").split("\n")]
     for _ in range(int(rng.integers(1, 4))):
         row = rows[rng.integers(len(rows))]
-        place, way = int(rng.integers(len(row))), int(rng.integers(4))
+        index, way = int(rng.integers(len(row))), int(rng.integers(4))
         if way == 0:
-            row[place] = str(rng.choice(_TEXTS))
+            row[index] = str(rng.choice(_TEXTS))
         elif way == 1:
-            row.insert(place, row[place])
+            row.insert(index, row[index])
         elif way == 2 and len(row) > 1:
-            row.pop(place)
+            row.pop(index)
         else:
             rows.insert(int(rng.integers(len(rows))), list(row))
     return "\n".join(",".join(row) for row in rows).encode("utf-8", "replace")

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from brainseg_keras.data.lgg import read_lgg
+from brainseg_keras.data.formats.lgg import read_lgg
+from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 from brainseg_keras.data.manifest import write_manifest
-from brainseg_keras.data.phantom import write_phantom
-from brainseg_keras.data.phantom_brats import write_brats_phantom
+from brainseg_keras.data.phantom.lgg import write_phantom
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.splits import assign_folds
 from brainseg_keras.data.store import write_store
@@ -23,12 +23,12 @@ def write_persons(folder):
     made = {}
     lgg = write_phantom(folder / "lgg", patients=COUNT, slices=6, size=32, seed=1)
     names = sorted(path.name for path in lgg.iterdir() if path.is_dir())
-    persons = {name: ("first", place) for place, name in enumerate(names)}
+    persons = {name: ("first", index) for index, name in enumerate(names)}
     made["lgg"] = ({"path": lgg}, persons)
     made["flair"] = ({"path": lgg, "modalities": "FLAIR"}, persons)
     others = write_phantom(folder / "others", patients=COUNT, slices=6, size=32, seed=2)
-    made["namesakes"] = ({"path": others}, {name: ("others", place) for place, name in enumerate(names)})
-    new = {name: f"CASE_{place:02}" for place, name in enumerate(reversed(names))}
+    made["namesakes"] = ({"path": others}, {name: ("others", index) for index, name in enumerate(names)})
+    new = {name: f"CASE_{index:02}" for index, name in enumerate(reversed(names))}
     made["renamed"] = ({"path": _rename(lgg, folder / "renamed", new)}, {new[n]: persons[n] for n in names})
     moved = dict(zip(names, (*names[1:], names[0]), strict=True))
     made["swapped"] = ({"path": _rename(lgg, folder / "swapped", moved)}, {moved[n]: persons[n] for n in names})
@@ -36,12 +36,12 @@ def write_persons(folder):
     store = write_store(open_source(lgg, seed=5), folder / "store.h5")
     made["store"] = ({"path": store}, persons)
     table, _ = read_lgg(lgg)
-    for place, fold in enumerate(assign_folds(table, folds=3, seed=4)):
-        write_manifest(fold, folder / f"fold{place}.csv")
-        made[f"fold{place}"] = ({"path": folder / f"fold{place}.csv", "root": lgg}, persons)
-    heads = {f"volume_{place + 1}": ("heads", place) for place in range(COUNT)}
+    for index, fold in enumerate(assign_folds(table, folds=3, seed=4)):
+        write_manifest(fold, folder / f"fold{index}.csv")
+        made[f"fold{index}"] = ({"path": folder / f"fold{index}.csv", "root": lgg}, persons)
+    heads = {f"volume_{index + 1}": ("heads", index) for index in range(COUNT)}
     for format in ("brats-h5", "nifti"):
-        root = write_brats_phantom(folder / format, patients=COUNT, slices=6, size=32, seed=1, format=format)
+        root = FOLDER_FORMATS[format].write_phantom(folder / format, patients=COUNT, slices=6, size=32, seed=1)
         made[format] = ({"path": root}, heads)
     half = write_store(open_source(made["nifti"][0]["path"], seed=3), folder / "half.h5", float16=True)
     made["half"] = ({"path": half}, heads)
@@ -60,11 +60,11 @@ def _pairs(lgg, target, names):
     """The same pixels as PNG, slices numbered from the crown down."""
     for kind in ("images", "masks"):
         (target / kind).mkdir(parents=True)
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         for number in range(1, 7):
             for kind, ending in (("images", ""), ("masks", "_mask")):
                 pixels = np.array(Image.open(lgg / name / f"{name}_{number}{ending}.tif"))
-                Image.fromarray(pixels).save(target / kind / f"p{place}_{7 - number}.png")
+                Image.fromarray(pixels).save(target / kind / f"p{index}_{7 - number}.png")
     return target
 
 

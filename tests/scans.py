@@ -34,7 +34,7 @@ def brightness_model(weights=(1, 1, 1), level=1.6):
     return model
 
 
-def nifti_file(path, axes, *, centre=15, fill=None):
+def nifti_file(path, axes, *, center=15, fill=None):
     """A volume of 28 x 30 x 6 voxels of 1 x 2 x 4 mm with a bright block, its axes in the order and sense asked for."""
     import nibabel
     from nibabel import orientations
@@ -42,7 +42,7 @@ def nifti_file(path, axes, *, centre=15, fill=None):
     data = np.zeros((28, 30, 6), np.float32)
     data[3:25, 3:27] = 80
     truth = np.zeros(data.shape, bool)
-    truth[centre - 3 : centre + 4, 8:18, 2:5] = True
+    truth[center - 3 : center + 4, 8:18, 2:5] = True
     data[truth] = 200 if fill is None else fill
     change = orientations.ornt_transform(orientations.axcodes2ornt("LPS"), orientations.axcodes2ornt(axes))
     affine = np.array([[-1, 0, 0, 12], [0, -2, 0, 33], [0, 0, 4, -7], [0, 0, 0, 1]], float)
@@ -98,7 +98,7 @@ def lgg_folder(path, patients=6, slices=8):
     return path
 
 
-GRAY, COLOUR = slice_of(), np.repeat(slice_of()[..., None], 3, axis=-1)
+GRAY, COLOR = slice_of(), np.repeat(slice_of()[..., None], 3, axis=-1)
 
 
 def alpha(pixels):
@@ -112,16 +112,16 @@ def palette(pixels):
 #: Name of the file and how it is written.
 PICTURES = {
     "gray.png": lambda path: Image.fromarray(GRAY).save(path),
-    "colour.png": lambda path: Image.fromarray(COLOUR).save(path),
-    "alpha.png": lambda path: Image.fromarray(alpha(COLOUR)).save(path),
+    "color.png": lambda path: Image.fromarray(COLOR).save(path),
+    "alpha.png": lambda path: Image.fromarray(alpha(COLOR)).save(path),
     "gray_alpha.png": lambda path: Image.fromarray(alpha(GRAY), "LA").save(path),
-    "palette.png": lambda path: palette(COLOUR).save(path),
+    "palette.png": lambda path: palette(COLOR).save(path),
     "sixteen.png": lambda path: Image.fromarray(GRAY.astype(np.uint16) * 200).save(path),
     "sixteen.tif": lambda path: Image.fromarray(GRAY.astype(np.uint16) * 200).save(path),
     "float.tif": lambda path: Image.fromarray(GRAY.astype(np.float32) / 7).save(path),
-    "colour.jpg": lambda path: Image.fromarray(COLOUR).save(path, quality=95),
+    "color.jpg": lambda path: Image.fromarray(COLOR).save(path, quality=95),
     "gray.jpeg": lambda path: Image.fromarray(GRAY).save(path, quality=95),
-    "colour.tiff": lambda path: Image.fromarray(COLOUR).save(path, compression="tiff_lzw"),
+    "color.tiff": lambda path: Image.fromarray(COLOR).save(path, compression="tiff_lzw"),
     "gray.bmp": lambda path: Image.fromarray(GRAY).save(path),
     "UPPER.PNG": lambda path: Image.fromarray(GRAY).save(path, "PNG"),
     "two.dots.png": lambda path: Image.fromarray(GRAY).save(path),

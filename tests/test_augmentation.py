@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.preprocessing import normalise
+from brainseg_keras.data.inputs.augmentation import Augmentation
+from brainseg_keras.data.inputs.preprocessing import normalize
 
 STILL = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0)
 GEOMETRY = {"intensity": 0.0, "noise": 0.0}
@@ -19,7 +19,7 @@ def blob(row=28, column=40, radius=6, size=64):
     return np.repeat(mask[None, ..., None], 3, axis=-1).astype("float32"), np.uint8(255) * mask[None, ..., None]
 
 
-def centre(mask):
+def center(mask):
     return np.argwhere(mask[0, ..., 0] > 127).mean(axis=0)
 
 
@@ -64,22 +64,22 @@ class Fixed:
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ({"rotate": 90}, (22, 21)),  # x = -9.5, y = 10.5 from the centre; a quarter turn makes x = -10.5, y = -9.5
+        ({"rotate": 90}, (22, 21)),  # x = -9.5, y = 10.5 from the center; a quarter turn makes x = -10.5, y = -9.5
         ({"zoom": 1.0}, (52.5, 12.5)),  # both distances double
         ({"shift": 0.125}, (50, 30)),  # an eighth of 64 pixels
         ({"flip": 1.0}, (42, 41)),  # 63 - 22
         ({"flip": 1.0, "rotate": 90}, (41, 21)),  # first mirrored, to x = 9.5; then x = -10.5, y = 9.5
         ({"rotate": 90, "zoom": 1.0}, (12.5, 10.5)),  # turned, then both distances double: x = -21, y = -19
-        ({"rotate": 90, "shift": 0.125}, (30, 29)),  # turned about the centre, then 8 pixels down and to the right
+        ({"rotate": 90, "shift": 0.125}, (30, 29)),  # turned about the center, then 8 pixels down and to the right
     ],
     ids=["rotate", "zoom", "shift", "flip", "flip and rotate", "rotate and zoom", "rotate and shift"],
 )
 def test_where_a_point_goes(setting, expected):
-    """Worked by hand: row 42, column 22 of 64 pixels a side, so that the centre is (31.5, 31.5)."""
+    """Worked by hand: row 42, column 22 of 64 pixels a side, so that the center is (31.5, 31.5)."""
     images, masks = blob(row=42, column=22, radius=0)
     still = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0}
     moved, moved_masks = Augmentation(**(still | setting), **GEOMETRY)(images, masks, Fixed())
-    spot = centre(moved_masks)
+    spot = center(moved_masks)
     np.testing.assert_allclose(spot, expected, atol=0.6)
     weights = moved[0, ..., 0]
     bright = [(weights * axis).sum() / weights.sum() for axis in np.mgrid[:64, :64]]
@@ -100,7 +100,7 @@ def test_rotation_stays_within_its_angle_and_uses_it():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         _, moved = Augmentation(rotate=20, flip=0, zoom=0, shift=0, **GEOMETRY)(images, masks, rng)
-        y, x = centre(moved) - 31.5
+        y, x = center(moved) - 31.5
         assert np.hypot(y, x) == pytest.approx(23.5, abs=1)
         angles.append(np.degrees(np.arctan2(y, x)))
     assert -22 < min(angles) < -12
@@ -123,7 +123,7 @@ def test_shift_stays_within_its_share():
     for seed in range(30):
         rng = np.random.default_rng(seed)
         _, moved = Augmentation(rotate=0, flip=0, zoom=0, shift=0.1, **GEOMETRY)(images, masks, rng)
-        assert (abs(centre(moved) - centre(masks)) <= 0.1 * 64 + 0.6).all()
+        assert (abs(center(moved) - center(masks)) <= 0.1 * 64 + 0.6).all()
 
 
 def test_what_comes_into_view_is_background():
@@ -147,7 +147,7 @@ def test_what_comes_into_view_is_each_channels_own_background(dtype, channels):
     ranges = np.tile(np.stack([background, background + 50], axis=-1).astype("float32"), (2, 1, 1))
     moving = Augmentation(rotate=30, zoom=0.5, shift=0.5, noise=0)
     masks = np.full((2, 16, 16, 1), 255, "uint8")
-    moved, moved_masks = moving.normalised(images, masks, ranges, np.random.default_rng(2))
+    moved, moved_masks = moving.normalized(images, masks, ranges, np.random.default_rng(2))
     assert (moved == 0).all()
     assert 0 < moved_masks.mean() < 255 and moved_masks.max() == 255
 
@@ -159,7 +159,7 @@ def test_the_border_is_half_background_when_all_moves_by_half_a_pixel(dtype, cha
     images = np.full((1, 16, 16, channels), 80, dtype)
     ranges = np.tile(np.array([60.0, 80.0], "float32"), (1, channels, 1))
     half = Augmentation(rotate=0, flip=0, zoom=0, shift=0.5 / 16, **GEOMETRY)
-    moved, _ = half.normalised(images, np.full((1, 16, 16, 1), 255, "uint8"), ranges, Fixed())
+    moved, _ = half.normalized(images, np.full((1, 16, 16, 1), 255, "uint8"), ranges, Fixed())
     np.testing.assert_allclose(moved[0, 1:, 0], 0.5, atol=1e-6)
     np.testing.assert_allclose(moved[0, 1:, 1:], 1, atol=1e-6)
 
@@ -172,10 +172,10 @@ def test_a_flipped_slice_turns_as_far_as_any():
         masks[:, row - 1 : row + 2, column - 1 : column + 2, layer] = 255
     turned = Augmentation(rotate=45, flip=0.5, zoom=0, shift=0, **GEOMETRY)
     _, moved = turned(masks.astype("float32"), masks, np.random.default_rng(0))
-    places = np.array([[np.argwhere(mask[..., layer] > 100).mean(axis=0) for layer in range(3)] for mask in moved])
-    sides = np.linalg.norm(places[:, [1, 2, 2]] - places[:, [0, 0, 1]], axis=-1)
+    indices = np.array([[np.argwhere(mask[..., layer] > 100).mean(axis=0) for layer in range(3)] for mask in moved])
+    sides = np.linalg.norm(indices[:, [1, 2, 2]] - indices[:, [0, 0, 1]], axis=-1)
     np.testing.assert_allclose(sides, np.tile([24, 20, np.hypot(24, 20)], (200, 1)), atol=1.5)
-    across, down = places[:, 1] - places[:, 0], places[:, 2] - places[:, 0]
+    across, down = indices[:, 1] - indices[:, 0], indices[:, 2] - indices[:, 0]
     turn = across[:, 1] * down[:, 0] - across[:, 0] * down[:, 1]
     # Mirrored or not, and neither is rare.
     np.testing.assert_allclose(np.abs(turn), 24 * 20, atol=60)
@@ -254,7 +254,7 @@ def test_any_number_of_channels_up_to_four(channels):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_bytes_moved_and_then_looked_up_are_normalised_pixels_moved(channels):
+def test_bytes_moved_and_then_looked_up_are_normalized_pixels_moved(channels):
     """The fast way of stored bytes is the plain way, but for the rounding of moved pixels to bytes."""
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 256, (6, 8, 10, channels), "uint8")
@@ -264,30 +264,30 @@ def test_bytes_moved_and_then_looked_up_are_normalised_pixels_moved(channels):
         "float32"
     )
     augmentation = Augmentation(intensity=0.3, noise=0.02)
-    fast_images, fast_masks = augmentation.normalised(images, masks, intensity, np.random.default_rng(5))
-    plain = normalise(images, intensity)
+    fast_images, fast_masks = augmentation.normalized(images, masks, intensity, np.random.default_rng(5))
+    plain = normalize(images, intensity)
     plain_images, plain_masks = augmentation(plain, masks, np.random.default_rng(5))
     np.testing.assert_array_equal(fast_masks, plain_masks)
-    # Normalised pixels are clipped before they are mixed, and gamma is steep near 0: hence the loose extremes.
+    # Normalized pixels are clipped before they are mixed, and gamma is steep near 0: hence the loose extremes.
     error = np.abs(fast_images - plain_images)
     assert np.quantile(error, 0.95) < 0.05
     assert np.median(error) < 0.015
-    floats, _ = augmentation.normalised(images.astype("float32"), masks, intensity, np.random.default_rng(5))
+    floats, _ = augmentation.normalized(images.astype("float32"), masks, intensity, np.random.default_rng(5))
     np.testing.assert_array_equal(floats, plain_images)
 
 
 @pytest.mark.parametrize("context", [0, 1])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_flair_stands_in_for_others_with_its_own_range(dtype, context):
-    """What stands in is the very picture of the other channel, normalised as it is; neighbours change alike."""
+    """What stands in is the very picture of the other channel, normalized as it is; neighbors change alike."""
     rng = np.random.default_rng(0)
     own = rng.integers(0, 200, (200, 12, 12, 3)).astype(dtype)
     images = np.concatenate([own] * (2 * context + 1), axis=-1)
     ranges = np.tile(np.array([[0.0, 100.0], [10.0, 50.0], [0.0, 80.0]]), (200, 2 * context + 1, 1))
     still = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0, stand_in=0.6, stand_in_channel=1)
     masks = np.zeros((200, 12, 12, 1), np.uint8)
-    changed, _ = still.normalised(images, masks, ranges, np.random.default_rng(1), context)
-    plain = normalise(images, ranges)
+    changed, _ = still.normalized(images, masks, ranges, np.random.default_rng(1), context)
+    plain = normalize(images, ranges)
     replaced = np.array([[np.array_equal(c[..., k], c[..., 1]) for k in (0, 2)] for c in changed])
     for image, before, (first, last) in zip(changed, plain, replaced, strict=True):
         np.testing.assert_array_equal(image[..., 1], before[..., 1])

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainseg_keras import make_dataset
-from brainseg_keras.data import batches as batches_module
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.batches import OrderedBatches, SliceBatches, Slices, load_slices
+from brainseg_keras.data.inputs import batches as batches_module
+from brainseg_keras.data.inputs.augmentation import Augmentation
+from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, Slices, load_slices
+from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range, normalize
+from brainseg_keras.data.inputs.targets import TUMOUR
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
-from brainseg_keras.data.preprocessing import Preprocessing, intensity_range, normalise
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.targets import TUMOUR
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
 
@@ -96,8 +96,8 @@ def test_slices_with_and_without_tumour_are_shuffled_apart():
 BATCH_41 = """
 import hashlib
 import numpy as np
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.batches import SliceBatches, Slices
+from brainseg_keras.data.inputs.augmentation import Augmentation
+from brainseg_keras.data.inputs.batches import SliceBatches, Slices
 
 images = np.arange(15 * 256, dtype="float32").reshape(15, 16, 16, 1) % 251
 masks = np.zeros((15, 16, 16, 1), "uint8")
@@ -135,7 +135,7 @@ def test_an_epoch_is_as_many_batches_as_hold_the_slices(count, batch_size, steps
     assert OrderedBatches(slices(1, count - 1), batch_size=batch_size).steps_per_epoch == steps
 
 
-def test_each_slice_is_normalised_by_its_own_patient():
+def test_each_slice_is_normalized_by_its_own_patient():
     data = slices(2, 2)
     data = data._replace(intensity=np.array([[[0.0, 10.0 * (n + 1)]] for n in range(4)]))
     batches = SliceBatches(data, batch_size=4)
@@ -147,20 +147,20 @@ def test_each_slice_is_normalised_by_its_own_patient():
 def test_loaded_slices_are_those_of_the_files(phantom):
     source = open_source(phantom)
     loaded = load_slices(source, "train", Preprocessing(48))
-    place = 0
+    index = 0
     for volume in iterate_volumes(source, "train"):
-        here = slice(place, place + len(volume.slices))
+        here = slice(index, index + len(volume.slices))
         np.testing.assert_array_equal(loaded.images[here], volume.images)
         np.testing.assert_array_equal(loaded.masks[here][..., 0], 255 * (volume.masks > 0))
         assert (loaded.patients[here] == volume.patient).all()
         np.testing.assert_array_equal(loaded.intensity[here], np.repeat(volume.intensity[None], 8, axis=0))
         own = [intensity_range(image[None]) for image in volume.images]
         np.testing.assert_array_equal(loaded.own_intensity[here], own)
-        place += len(volume.slices)
-    assert place == len(loaded.images)
+        index += len(volume.slices)
+    assert index == len(loaded.images)
 
 
-def test_batches_are_normalised_by_their_volume():
+def test_batches_are_normalized_by_their_volume():
     data = slices(2, 2)
     batches = SliceBatches(data, batch_size=4)
     images, masks = batches[0]
@@ -170,7 +170,7 @@ def test_batches_are_normalised_by_their_volume():
     assert masks.dtype == images.dtype == np.float32
 
 
-def test_some_training_slices_are_normalised_as_lone_images_are():
+def test_some_training_slices_are_normalized_as_lone_images_are():
     still = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0)
     data = slices(2, 2)
     data = data._replace(images=np.full_like(data.images, 25.0))
@@ -184,7 +184,7 @@ def test_ordered_batches_hold_every_slice_once():
     data = slices(3, 4)
     batches = OrderedBatches(data, batch_size=3)
     images = np.concatenate([images for images, _ in batches])
-    np.testing.assert_allclose(images, normalise(data.images, data.intensity))
+    np.testing.assert_allclose(images, normalize(data.images, data.intensity))
     np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches]), data.masks / 255)
     assert [len(images) for images, _ in batches] == [3, 3, 1]
     assert len(batches) == 3
@@ -249,7 +249,7 @@ def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
 
 def test_without_augmentation_the_training_slices_are_the_stored_ones(phantom):
     stored = load_slices(open_source(phantom), "train", Preprocessing(32))
-    known = {image.tobytes() for image in normalise(stored.images, stored.intensity)}
+    known = {image.tobytes() for image in normalize(stored.images, stored.intensity)}
     dataset = make_dataset(phantom, size=32, batch_size=4, augmentation=None)
     assert all(image.tobytes() in known for images, _ in dataset for image in images.numpy())
     augmented = make_dataset(phantom, size=32, batch_size=4)

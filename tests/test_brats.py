@@ -8,10 +8,11 @@ import pytest
 from commands import brainseg
 from volumes import write_patient
 
-from brainseg_keras.data.brats import read_brats, write_brats_slices
-from brainseg_keras.data.phantom_brats import brats_phantom_volume, write_brats_phantom
+from brainseg_keras.data.formats.brats_h5 import read_brats
+from brainseg_keras.data.phantom.brats import brats_phantom_volume, write_brats_phantom
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.store import write_store
+from brainseg_keras.data.writing import write_brats_slices
 from brainseg_keras.errors import InputError
 
 FOLDER = "BraTS2020_training_data/content/data"
@@ -75,7 +76,7 @@ def test_volumes_of_nifti_survive_slices_and_store(tmp_path):
         assert last.spacing == first.spacing == (4.0, 2.0, 1.0)
 
 
-def test_one_millimetre_where_the_file_does_not_say(own):
+def test_one_millimeter_where_the_file_does_not_say(own):
     for file in own.glob("volume_1_*.h5"):
         with h5py.File(file, "r+") as content:
             del content["image"].attrs["spacing"]

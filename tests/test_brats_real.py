@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from commands import brainseg
 
-from brainseg_keras.data.checks import check_data
+from brainseg_keras.data.checking.checks import check_data
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.store import write_store
@@ -55,7 +55,7 @@ def test_from_volumes_to_masks_with_the_same_affine(brats, tmp_path):
         "train", "--data", "m.h5", "--target", "classes", *network, "--epochs", 2, "-o", "run", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(brainseg("evaluate", "run", "--data", "m.h5", "--json", cwd=tmp_path).stdout)
+    report = json.loads(brainseg("evaluate", "--model", "run", "--data", "m.h5", "--json", cwd=tmp_path).stdout)
     assert list(report["regions"]) == ["whole tumour", "tumour core", "enhancing tumour"]
     assert report["unit"] == "mm"
     file = brats / "msd_task01" / "BRATS_468_flair.nii.gz"

@@ -11,9 +11,9 @@ from commands import brainseg
 from PIL import Image
 from volumes import head, write_patient, write_volume
 
-from brainseg_keras.data.checks import check_data
+from brainseg_keras.data.checking.checks import check_data
 from brainseg_keras.data.manifest import write_manifest
-from brainseg_keras.data.phantom import write_phantom
+from brainseg_keras.data.phantom.lgg import write_phantom
 from brainseg_keras.data.sources import list_slices, open_source
 from brainseg_keras.data.splits import split_patients
 from brainseg_keras.data.store import write_store
@@ -103,7 +103,7 @@ def too_large(folder):
         edit(file, lambda pixels: np.full_like(pixels, 255) if pixels.any() else pixels)
 
 
-def coloured(folder):
+def colored(folder):
     edit(slices(folder, mask=True)[6], lambda pixels: np.repeat(pixels[..., None], 3, axis=-1))
 
 
@@ -143,7 +143,7 @@ def without_mask(folder):
 PLANTED = [
     (shifted, "mask-outside-head", "error"),
     (too_large, "mask-outside-head", "error"),
-    (coloured, "unreadable", "error"),
+    (colored, "unreadable", "error"),
     (gray, "unreadable", "error"),
     (constant, "unreadable", "error"),
     (saturated, "saturated", "warning"),

@@ -9,13 +9,14 @@ import pytest
 from commands import here
 from scans import CHANNELS, brightness_model, lgg_folder
 
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import compare_paired
-from brainseg_keras.inference import Postprocessing, Predictor
+from brainseg_keras.inference import Predictor
+from brainseg_keras.postprocessing import Postprocessing
 from brainseg_keras.reports import compare, evaluate
-from brainseg_keras.reports.compare import favours
+from brainseg_keras.reports.compare import favors
 
 #: What `evaluate` is called with beside a split of all.
 WAYS = {
@@ -35,7 +36,7 @@ def scored(tmp_path_factory):
 
     def predictor(threshold):
         chosen = Postprocessing(threshold=threshold)
-        return Predictor(model, preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=chosen)
+        return Predictor(model).adapted(preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=chosen)
 
     for name, way in WAYS.items():
         evaluate(predictor(0.4), source, split="all", output=root / name, **way)
@@ -161,20 +162,20 @@ def test_what_cannot_be_read_is_named(scored, copy, name, content, words):
     assert str(folder / name) in str(refused.value)
 
 
-def favoured(name, differences):
-    return favours(name, compare_paired(differences, [0.0] * len(differences)))
+def favored(name, differences):
+    return favors(name, compare_paired(differences, [0.0] * len(differences)))
 
 
-def test_nobody_is_favoured_where_the_interval_holds_0():
+def test_nobody_is_favored_where_the_interval_holds_0():
     clear, turned = [0.2, 0.3, 0.25, 0.2, 0.3, 0.28], [-0.2, -0.3, -0.25, -0.2, -0.3, -0.28]
-    assert (favoured("dice", clear), favoured("dice", turned)) == ("first", "second")
+    assert (favored("dice", clear), favored("dice", turned)) == ("first", "second")
     # Of distances less is better.
-    assert (favoured("hd95", clear), favoured("hd95", turned)) == ("second", "first")
+    assert (favored("hd95", clear), favored("hd95", turned)) == ("second", "first")
     for name in ("dice", "hd95"):
-        assert favoured(name, [0.2, -0.3, 0.25, 0.2, -0.3, 0.28]) == "none"
-        assert favoured(name, [0.0] * 6) == "none"
+        assert favored(name, [0.2, -0.3, 0.25, 0.2, -0.3, 0.28]) == "none"
+        assert favored(name, [0.0] * 6) == "none"
         # Two patients have no interval.
-        assert favoured(name, [0.2, 0.3]) == "none"
+        assert favored(name, [0.2, 0.3]) == "none"
 
 
 def said_of(*arguments):
@@ -183,12 +184,12 @@ def said_of(*arguments):
     return out
 
 
-def test_the_table_and_the_json_say_what_is_favoured(scored, copy):
+def test_the_table_and_the_json_say_what_is_favored(scored, copy):
     noise = np.array([0.02, -0.03, 0.01, -0.02, 0.03, -0.01])
     other = copy("pixels", table=lambda rows: rows.assign(dice=rows.dice + noise, iou=rows.iou - 0.1 + noise / 10))
     found = json.loads(said_of(scored / "pixels", other, "--json"))
-    assert found["dice"]["favours"] == "none" and found["dice"]["low"] < 0 < found["dice"]["high"]
-    assert found["iou"]["favours"] == "first" and 0 < found["iou"]["p_bootstrap"] < 0.05
+    assert found["dice"]["favors"] == "none" and found["dice"]["low"] < 0 < found["dice"]["high"]
+    assert found["iou"]["favors"] == "first" and 0 < found["iou"]["p_bootstrap"] < 0.05
     rows = [line for line in said_of(scored / "pixels", other).splitlines() if "│" in line]
     words = {line.split("│")[1].strip(): line.split("│")[-2].strip() for line in rows}
     assert words["dice"] == "none" and words["iou"] == "first"
@@ -197,7 +198,7 @@ def test_the_table_and_the_json_say_what_is_favoured(scored, copy):
 def test_one_patient_is_compared_without_interval_and_p(scored):
     val = scored / "val"
     dice = json.loads(said_of(val, val, "--json"), parse_constant=pytest.fail)["dice"]
-    assert (dice["n"], dice["low"], dice["high"], dice["p_bootstrap"], dice["favours"]) == (1, None, None, None, "none")
+    assert (dice["n"], dice["low"], dice["high"], dice["p_bootstrap"], dice["favors"]) == (1, None, None, None, "none")
     assert "an interval needs 3, the p of a bootstrap 6" in said_of(val, val)
     report = json.loads((val / "report.json").read_text(), parse_constant=pytest.fail)
     assert report["patients"]["dice"]["low"] is None

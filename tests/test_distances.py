@@ -16,9 +16,9 @@ masks = hnp.arrays(bool, SHAPE, elements=st.booleans())
 spacings = st.tuples(*[st.floats(0.5, 6)] * 3)
 
 
-def dot(*place, shape=SHAPE):
+def dot(*index, shape=SHAPE):
     mask = np.zeros(shape, bool)
-    mask[place] = True
+    mask[index] = True
     return mask
 
 
@@ -66,9 +66,9 @@ def test_ring_and_disc_differ_by_the_hole():
     assert distances.average() == pytest.approx(4 * 3 / (36 + 32))
 
 
-def disc(centre, radius=25, shape=(128, 128)):
+def disc(center, radius=25, shape=(128, 128)):
     y, x = np.mgrid[: shape[0], : shape[1]]
-    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+    return (y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2
 
 
 DISCS = (disc((64, 60)), disc((64, 68)))
@@ -99,7 +99,7 @@ def test_spacing_makes_a_volume_3d_and_its_slices_steps():
     assert (thick.hausdorff(100), thin.hausdorff(100)) == (6.0, 1.0)
     # Surface of the truth: the lower and the upper slice, 25 each, and the rim of the middle one, 16. The answer: 50.
     # The 25 of slice 4 lie a step away. In the truth slice 3 has a rim alone, from which of the answer's 9 others 8 lie
-    # 1 away and the centre 2, or a step from the slices above and below.
+    # 1 away and the center 2, or a step from the slices above and below.
     assert thick.surface_dice(0.5) == thin.surface_dice(0.5) == pytest.approx((66 + 50 - 25 - 9) / 116)
     assert thick.surface_dice(2) == pytest.approx((116 - 25) / 116)
     assert thick.average() == pytest.approx((25 * 6 + 8 * 1 + 2) / 116)
@@ -205,9 +205,9 @@ def test_removing_a_part_inside_the_truth_never_improves_overlap(truth, answer, 
 
     # One part at least lies inside: a pixel with nothing round it.
     rng = np.random.default_rng(seed)
-    place = tuple(int(rng.integers(side)) for side in SHAPE)
-    answer[tuple(slice(max(0, p - 1), p + 2) for p in place)] = False
-    truth[place] = answer[place] = True
+    index = tuple(int(rng.integers(side)) for side in SHAPE)
+    answer[tuple(slice(max(0, p - 1), p + 2) for p in index)] = False
+    truth[index] = answer[index] = True
     parts, number = label_lesions(answer)
     inside = [part for part in range(1, number + 1) if truth[parts == part].all()]
     removed = answer & (parts != inside[seed % len(inside)])
@@ -243,7 +243,7 @@ BY_HAND = {
         volume(np.s_[1, 2, 3]),
         {"dice": 2 / 3, "iou": 0.5, "recall": 0.5, "precision": 1, "volume_error": -1},
     ),
-    # A border pixel is surface though its missing neighbours lie outside the volume.
+    # A border pixel is surface though its missing neighbors lie outside the volume.
     "at the border": (
         volume(np.s_[0, 0:2, 0:2]),
         volume(np.s_[0, 0:2, 1:3]),

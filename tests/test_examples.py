@@ -26,7 +26,7 @@ def run_example(name: str, *flags: str, cwd: Path) -> subprocess.CompletedProces
 
 @pytest.fixture(scope="module")
 def small_phantom(tmp_path_factory):
-    from brainseg_keras.data.phantom import write_phantom
+    from brainseg_keras.data.phantom.lgg import write_phantom
 
     return write_phantom(tmp_path_factory.mktemp("examples"), patients=5, slices=8, size=64)
 

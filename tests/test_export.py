@@ -9,10 +9,11 @@ from scans import CHANNELS, brightness_model
 from test_folding import trained
 from test_models import both_styles, every_model, narrow
 
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.export import export
-from brainseg_keras.inference import Postprocessing, Predictor, predict
+from brainseg_keras.inference import Predictor, predict
+from brainseg_keras.postprocessing import Postprocessing
 
 SAMPLE = np.random.default_rng(0).uniform(0, 2, (4, 32, 32, 3)).astype("float32")
 FILES = {"savedmodel": "saved", "onnx": "model.onnx", "litert": "model.tflite"}
@@ -36,8 +37,7 @@ def test_parity_of_every_architecture(name, separable, format, tmp_path):
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(
-        brightness_model(),
+    return Predictor(brightness_model()).adapted(
         preprocessing=Preprocessing(48),
         channels=CHANNELS,
         postprocessing=Postprocessing(threshold=0.3, smallest_component=7),
@@ -55,8 +55,7 @@ def test_an_export_carries_its_preprocessing_and_predicts_the_same_masks(format,
     if format == "savedmodel":
         return
     twin = Predictor(done.path)
-    assert twin.postprocessing == predictor.postprocessing
-    assert twin.preprocessing == predictor.preprocessing
+    assert twin.spec == predictor.spec
     summaries = [predict([phantom], tmp_path / str(n), predictor=p).summary for n, p in enumerate((predictor, twin))]
     assert summaries[0].tumour_size.tolist() == summaries[1].tumour_size.tolist()
     assert summaries[0].tumour_size.sum() > 0

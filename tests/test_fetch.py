@@ -9,9 +9,9 @@ import pytest
 
 from brainseg_keras.data import fetch as fetch_module
 from brainseg_keras.data.fetch import HANDLES, fetch, lgg_checksums, patient_checksum
-from brainseg_keras.data.lgg import read_lgg
+from brainseg_keras.data.formats.lgg import read_lgg
 from brainseg_keras.data.manifest import read_manifest
-from brainseg_keras.data.phantom_brats import write_brats_phantom
+from brainseg_keras.data.phantom.brats import write_brats_phantom
 from brainseg_keras.data.splits import fixed_split
 from brainseg_keras.errors import IncompleteError, InputError
 

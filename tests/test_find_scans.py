@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, dicom_file, nifti_file
 
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.scans import find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference import Predictor, predict
@@ -21,7 +21,7 @@ def written(folder):
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
+    return Predictor(brightness_model()).adapted(preprocessing=Preprocessing(64), channels=CHANNELS)
 
 
 def test_names_of_masks_tables_and_hidden_files_are_passed_over(tmp_path):
@@ -108,25 +108,25 @@ def test_without_pydicom_the_rest_is_done(predictor, tmp_path, monkeypatch):
     assert "pydicom is missing" in done.failures[str(tmp_path / "a.dcm")]
 
 
-@pytest.mark.parametrize("place", [".", "masks", "deep/er"])
-def test_a_second_call_does_not_feed_on_the_results_of_the_first(place, predictor, tmp_path):
+@pytest.mark.parametrize("index", [".", "masks", "deep/er"])
+def test_a_second_call_does_not_feed_on_the_results_of_the_first(index, predictor, tmp_path):
     for name in ("a.png", "probability_2.png", "an_overlay.png"):
         PICTURES["gray.png"](tmp_path / name)
     for name in ("b_flair.nii.gz", "c.nii"):
         nifti_file(tmp_path / name, "RAS")
-    Image.fromarray(np.dstack([GRAY] * 3)).save(tmp_path / "colour.png")
+    Image.fromarray(np.dstack([GRAY] * 3)).save(tmp_path / "color.png")
     before = found(tmp_path)
     assert len(before) == 6
     rows = []
     for _ in range(2):
         assert found(tmp_path) == before
-        done = predict([tmp_path], tmp_path / place, predictor=predictor, probabilities=True)
+        done = predict([tmp_path], tmp_path / index, predictor=predictor, probabilities=True)
         assert not done.failures
         rows.append(done.summary.file.tolist())
     assert rows[0] == rows[1]
     # Nor on those of attention maps.
     for name in ("a_dec0_att.png", "a_grad_cam.png", "a_attention.png", "c_dec1_att.nii"):
-        (tmp_path / place / name).write_bytes(b"a map")
+        (tmp_path / index / name).write_bytes(b"a map")
     assert found(tmp_path) == before
 
 

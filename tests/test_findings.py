@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainseg_keras.data import checks
-from brainseg_keras.data.findings import check_volume
+from brainseg_keras.data.checking import checks
+from brainseg_keras.data.checking.findings import check_volume
+from brainseg_keras.data.inputs.preprocessing import intensity_range
 from brainseg_keras.data.labels import CLASSES
-from brainseg_keras.data.phantom import phantom_volume
-from brainseg_keras.data.preprocessing import intensity_range
+from brainseg_keras.data.phantom.lgg import phantom_volume
 from brainseg_keras.data.volumes import Volume
 
 TISSUE = 80

@@ -104,13 +104,13 @@ def name_of(flag):
 def folder(tmp_path_factory):
     """An own folder to stand in, with a file, a folder, and a home."""
     before, home = Path.cwd(), os.environ.get("HOME")
-    place = tmp_path_factory.mktemp("flags")
-    (place / "file").write_text("a file")
-    (place / "folder").mkdir()
-    (place / "home").mkdir()
-    os.chdir(place)
-    os.environ["HOME"] = str(place / "home")
-    yield place
+    index = tmp_path_factory.mktemp("flags")
+    (index / "file").write_text("a file")
+    (index / "folder").mkdir()
+    (index / "home").mkdir()
+    os.chdir(index)
+    os.environ["HOME"] = str(index / "home")
+    yield index
     os.chdir(before)
     os.environ.pop("HOME")
     os.environ.update({} if home is None else {"HOME": home})
@@ -187,7 +187,7 @@ def test_a_number_out_of_its_range_is_refused_by_every_flag(case):
     flag, text = case
     message = refusal(*flag.command(text))
     assert flag.shown in message
-    # What is no number at all typer refuses itself.
+    # What is not a number at all typer refuses itself.
     assert str(flag.within) in message or re.search(r"valid (integer|number)", message)
 
 
@@ -201,7 +201,7 @@ def test_no_flag_takes_nan_or_a_step_beyond(flag):
 
 @pytest.mark.parametrize("text", ["1,2", "1,2,nan", "1,2,inf", "0,1,1", "-1,1,1", "1,2,3,4", "a,b,c", "", "1e308,1,1"])
 def test_spacing_is_three_sensible_numbers(text):
-    assert "--spacing is" in refusal("evaluate", "lgg", "-o", "out", f"--spacing={text}")
+    assert "--spacing is" in refusal("evaluate", "--model", "lgg", "-o", "out", f"--spacing={text}")
 
 
 @pytest.mark.parametrize("text", ["", "0-1", "3-2", "a-b", "-1-2", "1-1e9", "1-" + "9" * 40])
@@ -277,7 +277,12 @@ def test_impossible_paths_and_numbers_are_found_before_anything_is_loaded(folder
     (folder / "taken").mkdir()
     for name in ("best.keras", "run.json", "evaluation"):
         (folder / "taken" / name).write_text("{}")
-    cases += [["evaluate", "taken"], ["evaluate", "lgg"], ["tune", "lgg"], ["evaluate", "taken/best.keras"]]
+    cases += [
+        ["evaluate", "--model", "taken"],
+        ["evaluate", "--model", "lgg"],
+        ["tune", "--model", "lgg"],
+        ["evaluate", "--model", "taken/best.keras"],
+    ]
     code = (
         "import json, sys\n"
         "from brainseg_keras.cli import run\n"
@@ -301,7 +306,7 @@ def test_check_output_leaves_nothing_and_takes_what_can_be(folder):
     assert sorted(folder.rglob("*")) == before
     (folder / "nowhere").symlink_to(folder / "absent")
     with pytest.raises(
-        InputError, match=r"masks cannot be written: .*nowhere is no folder\. Expected.*Received: nowhere/x"
+        InputError, match=r"masks cannot be written: .*nowhere is not a folder\. Expected.*Received: nowhere/x"
     ):
         check_output("nowhere/x", "folder", "masks")
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from brainseg_keras.data.images import pixel_checksum, read_image, read_mask
-from brainseg_keras.data.lgg import CHANNELS, find_lgg_root, read_clinical, read_lgg
+from brainseg_keras.data.decode.images import pixel_checksum, read_image, read_mask
+from brainseg_keras.data.formats.lgg import CHANNELS, find_lgg_root, read_clinical, read_lgg
+from brainseg_keras.data.inputs.preprocessing import normalize
 from brainseg_keras.data.manifest import read_manifest
-from brainseg_keras.data.preprocessing import normalise
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import FileVolumes, iterate_volumes
 from brainseg_keras.errors import InputError
@@ -156,10 +156,10 @@ def test_pixels_of_both_depths_are_read_as_stored(tmp_path):
     deep = np.arange(24, dtype="uint16").reshape(4, 6) * 2000
     Image.fromarray(deep).save(tmp_path / "deep.tif")
     np.testing.assert_array_equal(read_image(tmp_path / "deep.tif")[..., 0], deep)
-    colours = np.arange(72, dtype="uint8").reshape(4, 6, 3)
-    Image.fromarray(colours).save(tmp_path / "colours.tif")
+    colors = np.arange(72, dtype="uint8").reshape(4, 6, 3)
+    Image.fromarray(colors).save(tmp_path / "colors.tif")
     # The order of the channels is the file's own: pre-contrast, FLAIR, post-contrast, and not OpenCV's reverse.
-    np.testing.assert_array_equal(read_image(tmp_path / "colours.tif"), colours)
+    np.testing.assert_array_equal(read_image(tmp_path / "colors.tif"), colors)
 
 
 def test_committed_manifest_has_the_fixed_split():
@@ -184,7 +184,7 @@ def test_real_data_are_those_of_the_committed_manifest(lgg):
 
 
 @pytest.mark.slow
-def test_real_volumes_are_read_checked_and_normalised(lgg):
+def test_real_volumes_are_read_checked_and_normalized(lgg):
     """Through the committed manifest: every checksum holds, and no patient's brain falls to black or into the clip."""
     root = find_lgg_root(lgg)
     source = open_source(COMMITTED, root=root)
@@ -193,7 +193,7 @@ def test_real_volumes_are_read_checked_and_normalised(lgg):
         assert volume.images.shape[1:] == (256, 256, 3)
         assert volume.masks.any()
         slices += len(volume.slices)
-        shown = normalise(volume.images, volume.intensity)[volume.masks.any(axis=(1, 2))]
+        shown = normalize(volume.images, volume.intensity)[volume.masks.any(axis=(1, 2))]
         middle = np.median(shown[:, 80:176, 80:176], axis=(0, 1, 2))
         assert (middle > 0.5).all()
         assert (middle < 1.5).all()

@@ -69,7 +69,7 @@ def test_wrong_shapes_are_refused(name, truth, answer):
         ("dice_focal", {"alpha": -1}, "alpha must be between 0 and 1"),
         ("dice_focal", {"focal_weight": -1}, "focal_weight must be 0 or more"),
         ("bce_dice", {"bce_weight": -1}, "bce_weight must be 0 or more"),
-        ("bce_dice", {"colour": 1}, "the options of loss 'bce_dice' are bce_weight.*Received: colour"),
+        ("bce_dice", {"color": 1}, "the options of loss 'bce_dice' are bce_weight.*Received: color"),
         ("dise", {}, "loss must be one of binary_focal, dice, .*Did you mean 'dice'"),
     ],
 )

@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import pytest
 
-from brainseg_keras.data.lgg import read_lgg
+from brainseg_keras.data.formats.lgg import read_lgg
 from brainseg_keras.data.manifest import COLUMNS, read_manifest, write_manifest
 from brainseg_keras.data.splits import assign_splits
 from brainseg_keras.errors import InputError
@@ -93,12 +93,12 @@ def test_a_failing_write_leaves_the_old_manifest(tmp_path, monkeypatch):
 @pytest.mark.parametrize("column", COLUMNS)
 def test_each_missing_column_is_named(tmp_path, column):
     rows(("A", 1, "train")).drop(columns=column).to_csv(tmp_path / "m.csv", index=False)
-    with pytest.raises(InputError, match=rf"m\.csv is no manifest: the columns {column} are missing.*brainseg data"):
+    with pytest.raises(InputError, match=rf"m\.csv is not a manifest: the columns {column} are missing.*brainseg data"):
         read_manifest(tmp_path / "m.csv")
 
 
 def test_names_and_order_survive_a_spreadsheet(tmp_path):
-    """Names like numbers stay names, a byte order mark is no part of a column, and slices count as numbers."""
+    """Names like numbers stay names, a byte order mark is not a part of a column, and slices count as numbers."""
     table = rows(("007", 10, "train"), ("007", 9, "train"), ("1e5", 1, "val"), ("NA", 1, ""))
     (tmp_path / "m.csv").write_bytes(b"\xef\xbb\xbf" + table.to_csv(index=False, lineterminator="\r\n").encode())
     found = read_manifest(tmp_path / "m.csv")

@@ -9,11 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from brainseg_keras.evaluation.lesions import bounding_box, largest_component, remove_small_components
+from brainseg_keras.data.inputs.targets import TUMOUR
+from brainseg_keras.evaluation.lesions import bounding_box
 from brainseg_keras.inference.measures import largest_diameter, measure
+from brainseg_keras.postprocessing import Postprocessing
 
 volumes = arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 spacings = st.one_of(st.none(), st.tuples(*[st.floats(0.25, 8)] * 3))
+
+
+def kept(mask, **rule):
+    """What stays of a mask by a rule."""
+    return Postprocessing(**rule).labels(np.float32(mask)[..., np.newaxis], TUMOUR) > 0
 
 
 def parts_of(mask):
@@ -26,23 +33,15 @@ def parts_of(mask):
 def test_the_largest_component_is_the_first_of_the_largest(mask):
     parts = parts_of(mask)
     expected = max(parts, key=np.count_nonzero) if parts else np.zeros(mask.shape, bool)
-    np.testing.assert_array_equal(largest_component(mask), expected)
-
-
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
-def test_the_largest_component_of_a_large_volume(share):
-    """Large enough that the shortcut by every 101st pixel decides, or is found not to."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(0).random((40, 90, 90)), 2)
-    mask = noise > np.quantile(noise, 1 - share)
-    np.testing.assert_array_equal(largest_component(mask), max(parts_of(mask), key=np.count_nonzero))
+    np.testing.assert_array_equal(kept(mask, largest_component=True), expected)
 
 
 @settings(deadline=None)
 @given(volumes, st.integers(1, 12))
 def test_small_components_go_and_no_others(mask, smallest):
-    kept = [part for part in parts_of(mask) if np.count_nonzero(part) >= smallest]
-    expected = np.any(kept, axis=0) if kept else np.zeros(mask.shape, bool)
-    np.testing.assert_array_equal(remove_small_components(mask, smallest), expected)
+    parts = [part for part in parts_of(mask) if np.count_nonzero(part) >= smallest]
+    expected = np.any(parts, axis=0) if parts else np.zeros(mask.shape, bool)
+    np.testing.assert_array_equal(kept(mask, smallest_component=smallest), expected)
 
 
 @settings(deadline=None)
@@ -76,7 +75,7 @@ def test_measures_by_every_pixel_and_every_pair(mask, spacing):
         for first, second in itertools.combinations(points, 2):
             gap = np.abs(first - second) * steps
             longest = max(longest, np.linalg.norm(gap))
-    # Between centres; the edges add no more than the larger side of a pixel.
+    # Between centers; the edges add no more than the larger side of a pixel.
     assert longest <= found.largest_diameter + 1e-9
     assert found.largest_diameter <= longest + steps.max() + 1e-9
     planes = max((largest_diameter(plane, None if spacing is None else spacing[1:]) for plane in mask), default=0.0)

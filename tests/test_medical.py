@@ -6,9 +6,9 @@ import pydicom
 import pytest
 from scans import dicom_file
 
-from brainseg_keras.data import medical
-from brainseg_keras.data.medical import dicom_series, read_dicom, read_nifti
-from brainseg_keras.errors import InputError
+from brainseg_keras.data.decode.dicom import dicom_series, read_dicom
+from brainseg_keras.data.decode.nifti import read_nifti
+from brainseg_keras.errors import InputError, optional_import
 
 PIXELS = np.arange(12).reshape(3, 4)
 
@@ -51,10 +51,10 @@ def test_values_without_a_rule_are_as_stored(one):
     np.testing.assert_array_equal(read_dicom([one])[0][0, ..., 0], 3 * PIXELS)
 
 
-def series(folder, places, **tags):
-    for number, place in enumerate(places):
+def series(folder, indices, **tags):
+    for number, index in enumerate(indices):
         path = folder / f"{number}.dcm"
-        dicom_file(path, PIXELS + place, number=place)
+        dicom_file(path, PIXELS + index, number=index)
         change(path, **tags)
     return sorted(folder.iterdir())
 
@@ -63,7 +63,7 @@ def test_slices_are_in_order_along_their_normal_and_as_far_apart_as_they_lie(tmp
     ((*files,),) = dicom_series(series(tmp_path, [3, 1, 2, 4]))
     assert [file.stem for file in files] == ["1", "2", "0", "3"]
     images, _, spacing = read_dicom(files)
-    assert images[:, 0, 0, 0].tolist() == [6 * place - 10 for place in (1, 2, 3, 4)]
+    assert images[:, 0, 0, 0].tolist() == [6 * index - 10 for index in (1, 2, 3, 4)]
     # 5 mm from place to place, though each slice is 3 mm thick.
     assert spacing == (5, 0.8, 0.6)
 
@@ -71,8 +71,8 @@ def test_slices_are_in_order_along_their_normal_and_as_far_apart_as_they_lie(tmp
 def test_the_order_is_that_of_the_normal_and_not_of_the_third_coordinate(tmp_path):
     """Coronal slices: rows run along x and columns along -z, so that the normal is y."""
     files = series(tmp_path, [1, 2, 3], ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
-    for file, place in zip(files, (20, 30, 10), strict=True):
-        change(file, ImagePositionPatient=[0, place, 0])
+    for file, index in zip(files, (20, 30, 10), strict=True):
+        change(file, ImagePositionPatient=[0, index, 0])
     ((*ordered,),) = dicom_series(files)
     assert [file.stem for file in ordered] == ["2", "0", "1"]
     assert read_dicom(ordered)[2] == (10, 0.8, 0.6)
@@ -117,7 +117,7 @@ def test_several_frames_in_one_file_are_refused(one):
         read_dicom([one])
 
 
-def test_colour_has_three_channels(one):
+def test_color_has_three_channels(one):
     pixels = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
     change(one, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, BitsAllocated=8)
     change(one, BitsStored=8, HighBit=7, RescaleSlope=None, RescaleIntercept=None, PixelData=pixels.tobytes())
@@ -146,5 +146,5 @@ def test_other_axes_are_refused(shape, tmp_path):
 
 
 def test_a_missing_library_is_named_with_its_extra():
-    with pytest.raises(InputError, match=r"no_such_reader is missing.*pip install 'brainseg_keras\[medical\]'"):
-        medical._library("no_such_reader")
+    with pytest.raises(InputError, match=r"no-such-reader is missing.*pip install 'brainseg_keras\[medical\]'"):
+        optional_import("no_such_reader", "medical")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainseg_keras.data import memory
+from brainseg_keras.data.decode import memory
 from brainseg_keras.errors import InputError
 
 M = 10**6

@@ -35,9 +35,9 @@ def test_flair_stands_in_for_a_missing_sequence():
     assert remark == "x: FLAIR stands in for T1, which is missing"
 
 
-def test_of_a_picture_in_colour_a_network_of_one_channel_sees_the_mean():
-    colour = np.tile([30.0, 60.0, 120.0], (2, 4, 4, 1))
-    arranged, remark = arrange_channels(colour, None, ("FLAIR",), "x")
+def test_of_a_picture_in_color_a_network_of_one_channel_sees_the_mean():
+    color = np.tile([30.0, 60.0, 120.0], (2, 4, 4, 1))
+    arranged, remark = arrange_channels(color, None, ("FLAIR",), "x")
     assert arranged.shape == (2, 4, 4, 1) and (arranged == 70).all()
     assert remark == "x: the mean of its three channels is FLAIR"
     gray = np.repeat(np.arange(16.0).reshape(1, 4, 4, 1), 3, axis=-1)

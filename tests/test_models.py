@@ -3,6 +3,8 @@
 import inspect
 import json
 import math
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 
 from brainseg_keras import BlockStyle, build_model, build_unet, list_models
 from brainseg_keras.errors import InputError
-from brainseg_keras.models import ARCHITECTURES
 from brainseg_keras.models.complexity import count_flops, layer_calls
+from brainseg_keras.models.names import parse
+from brainseg_keras.registry import ARCHITECTURES
 
 #: architecture: (input of the count, total parameters, logits of the formula-filled narrow network).
 GOLDEN = {
@@ -28,6 +31,10 @@ GATED = {"attention_unet", "attention_res_unet", "ar2_unet", "mod_r2au_net"}
 RECURRENT = {"r2_unet", "ar2_unet", "mod_r2au_net"}
 NARROW = {"input_shape": (32, 48, 3), "filters": 4, "depth": 2}
 
+ROOT = Path(__file__).resolve().parent.parent
+#: The count of the one recipe whose reference is separable.
+SEPARABLE = {"attention_res_unet": 11_264_356}
+
 every_model = pytest.mark.parametrize("name", list_models())
 both_styles = pytest.mark.parametrize("separable", [False, True], ids=["plain", "separable"])
 
@@ -39,8 +46,8 @@ def narrow(name, **changes):
 def fill(model, scale=0.4):
     """Give every weight values that follow from its place alone."""
     for number, weight in enumerate(model.weights):
-        places = np.arange(math.prod(weight.shape), dtype="float64").reshape(weight.shape)
-        values = scale * np.sin(1.7 * places + number)
+        indices = np.arange(math.prod(weight.shape), dtype="float64").reshape(weight.shape)
+        values = scale * np.sin(1.7 * indices + number)
         if weight.path.endswith(("moving_variance", "gamma")):
             values = 1 + 0.5 * np.abs(values)
         weight.assign(values)
@@ -68,6 +75,23 @@ def test_default_arguments_give_the_published_count(name):
         assert trainable_parameters(model) == TRAINABLE[name]
 
 
+def test_readme_has_these_counts():
+    rows = re.findall(
+        r"^\| `(\w+)` \| .+? \| ([\d,]+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {name: int(count.replace(",", "")) for name, count in rows} == {n: row[1] for n, row in GOLDEN.items()}
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_name_the_width_and_the_count_of_their_recipe(script):
+    text, name = script.read_text(encoding="utf-8"), script.stem
+    (command,) = re.findall(rf"python examples/{script.name} --data \S+ --filters (\d+)", text)
+    (told,) = re.findall(r"width of the first level; \w+: (\d+)", text)
+    assert int(command) == int(told) == inspect.signature(ARCHITECTURES[name]).parameters["filters"].default
+    counts = {int(number.replace(",", "")) for number in re.findall(r"\d+,\d{3},\d{3}", text)}
+    assert counts == {GOLDEN[name][1], SEPARABLE.get(name, GOLDEN[name][1])}
+
+
 @every_model
 def test_formula_filled_network_gives_its_golden_logits(name):
     """Any change of graph, order of weights or arithmetic shows here."""
@@ -76,9 +100,9 @@ def test_formula_filled_network_gives_its_golden_logits(name):
     assert found == pytest.approx(GOLDEN[name][2], abs=5e-5, rel=1e-4)
 
 
-def test_separable_attention_res_unet_has_the_published_count():
-    model = build_model("attention_res_unet", input_shape=(128, 128, 3), separable=True)
-    assert model.count_params() == 11_264_356
+@pytest.mark.parametrize(("name", "count"), SEPARABLE.items())
+def test_separable_network_has_the_published_count(name, count):
+    assert build_model(name, input_shape=GOLDEN[name][0], separable=True).count_params() == count
 
 
 def test_published_relatives_are_reached_through_build_unet():
@@ -147,8 +171,9 @@ def test_layers_are_stock_and_named_for_their_place(name, separable):
     assert names[-1] == "mask"
     assert "logits" in names
     assert all(layer.__class__.__module__.startswith("keras.") for layer in model.layers)
-    places = ("enc0_", "enc1_", "enc2_", "dec0_", "dec1_", "logits")
-    assert all(layer_name.startswith(places) for layer_name in names[1:-1]), names
+    indices = ("enc0_", "enc1_", "enc2_", "dec0_", "dec1_", "logits")
+    assert all(layer_name.startswith(indices) for layer_name in names[1:-1]), names
+    assert {found.block for found in map(parse, names) if found} == {"enc0", "enc1", "enc2", "dec0", "dec1"}
     gates = {layer_name for layer_name in names if layer_name.endswith("_att_alpha")}
     assert gates == ({"dec0_att_alpha", "dec1_att_alpha"} if name in GATED else set())
 

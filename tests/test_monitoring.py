@@ -13,14 +13,15 @@ from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.util.tensor_util import make_ndarray
 
 from brainseg_keras import BinaryFocalLoss, Predictor, TrainingConfig, train
-from brainseg_keras.data.phantom import write_phantom
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.phantom.lgg import write_phantom
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.evaluation import patient_dice
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.monitoring import Dashboard, ShownSlice
 from brainseg_keras.monitoring.dashboard import PICTURE_BYTES
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.validation import PatientValidator
 from brainseg_keras.visualization import MISSED, PREDICTION, TRUTH, draw_errors, draw_fill, draw_heat
 
@@ -40,8 +41,8 @@ def read(logs):
     return events.Reload()
 
 
-def tensor(events, tag, place=-1):
-    return make_ndarray(events.Tensors(tag)[place].tensor_proto)
+def tensor(events, tag, index=-1):
+    return make_ndarray(events.Tensors(tag)[index].tensor_proto)
 
 
 def decoded(event):
@@ -124,10 +125,13 @@ def test_what_is_shown_is_what_was_scored(tmp_path):
     """Panel and worst slices, recomputed from the volumes with a Predictor; a model that marks what is bright."""
     source = open_source(write_phantom(tmp_path / "kaggle_3m", patients=30, slices=6, size=64, seed=1))
     model, preprocessing = brightness_model(level=1.2), Preprocessing(64)
-    scores = PatientValidator(source, preprocessing, panel=2, worst=2, batch_size=6).score(model, BinaryFocalLoss())
-    predictor = Predictor(model, preprocessing=preprocessing, channels=source.channels, batch_size=6)
+    spec = NetworkSpec(source.channels, preprocessing=preprocessing)
+    scores = PatientValidator(source, spec, panel=2, worst=2, batch_size=6).score(model, BinaryFocalLoss())
+    predictor = Predictor(model, spec=spec, batch_size=6)
     volumes = {volume.patient: volume for volume in iterate_volumes(source, "val")}
-    chances = {name: predictor.probabilities(volume.images, volume.intensity) for name, volume in volumes.items()}
+    chances = {
+        name: predictor.probabilities(volume.images, volume.intensity)[..., 0] for name, volume in volumes.items()
+    }
     truths = {name: volume.masks > 0 for name, volume in volumes.items()}
     dice = {name: patient_dice(truths[name], chances[name] > 0.5) for name in volumes}
     assert scores.dice == pytest.approx(dice)
@@ -135,13 +139,13 @@ def test_what_is_shown_is_what_was_scored(tmp_path):
     assert [shown.patient for shown in scores.worst] == order
     for shown in scores.worst:
         wrong = (truths[shown.patient] != (chances[shown.patient] > 0.5)).sum(axis=(1, 2))
-        place = volumes[shown.patient].slices.index(shown.number)
-        assert wrong[place] == wrong.max() > 0
-        np.testing.assert_allclose(shown.probability, chances[shown.patient][place], atol=1e-6)
-        np.testing.assert_array_equal(shown.truth > 0, truths[shown.patient][place])
+        index = volumes[shown.patient].slices.index(shown.number)
+        assert wrong[index] == wrong.max() > 0
+        np.testing.assert_allclose(shown.probability, chances[shown.patient][index], atol=1e-6)
+        np.testing.assert_array_equal(shown.truth > 0, truths[shown.patient][index])
     for shown in scores.panel:
-        place = volumes[shown.patient].slices.index(shown.number)
-        assert truths[shown.patient][place].sum() == truths[shown.patient].sum(axis=(1, 2)).max()
+        index = volumes[shown.patient].slices.index(shown.number)
+        assert truths[shown.patient][index].sum() == truths[shown.patient].sum(axis=(1, 2)).max()
     marked = sum((chance > 0.5).sum() for chance in chances.values())
     assert scores.logs()["val_predicted_share"] == pytest.approx(
         marked / sum(chance.size for chance in chances.values())
@@ -210,7 +214,7 @@ def test_a_full_disk_ends_the_log_and_not_the_training(tmp_path):
     assert steps == list(range(len(steps))) and 5 < len(steps) < 200
 
 
-def test_outlines_keep_their_colours_in_the_event_file(tmp_path):
+def test_outlines_keep_their_colors_in_the_event_file(tmp_path):
     gray = np.zeros((256, 256), "uint8")
     truth, answer = np.zeros((256, 256)), np.zeros((256, 256), "float32")
     truth[50:100, 50:100] = answer[150:200, 50:100] = 1
@@ -219,11 +223,11 @@ def test_outlines_keep_their_colours_in_the_event_file(tmp_path):
     dashboard.epoch(1, {}, dice=[0.0], histogram=ProbabilityHistogram(), panel=[shown], worst=[shown])
     dashboard.close()
     picture = decoded(read(tmp_path).Images("panel/P_3")[0]).astype(int)
-    for place, colour in (((50, 75), TRUTH), ((150, 75), PREDICTION)):
-        assert np.abs(picture[place] - colour).max() < 40, colour
+    for index, color in (((50, 75), TRUTH), ((150, 75), PREDICTION)):
+        assert np.abs(picture[index] - color).max() < 40, color
     errors = picture[:, 256 + 4 :]
-    for place, colour in (((75, 75), MISSED), ((175, 75), PREDICTION)):
-        assert np.abs(errors[place] - 0.8 * np.array(colour)).max() < 40, colour
+    for index, color in (((75, 75), MISSED), ((175, 75), PREDICTION)):
+        assert np.abs(errors[index] - 0.8 * np.array(color)).max() < 40, color
     assert errors[10, 10].max() < 12
 
 
@@ -231,11 +235,11 @@ def test_error_map_by_hand():
     truth, answer = np.zeros((256, 256)), np.zeros((256, 256))
     truth[0, :2], answer[0, 1:3] = 1, 1
     picture = draw_errors(np.full((256, 256), 100, "uint8"), truth, answer)[0, :4].tolist()
-    # Missed, right, too much, rest: four fifths of the colour over 70, the darkened 100.
+    # Missed, right, too much, rest: four fifths of the color over 70, the darkened 100.
     assert picture == [[70, 118, 218], [70, 70, 70], [218, 70, 62], [70, 70, 70]]
 
 
-def test_opacity_runs_from_the_slice_to_the_colour():
+def test_opacity_runs_from_the_slice_to_the_color():
     gray, mask = np.full((256, 256), 90, "uint8"), np.ones((256, 256))
     assert (draw_fill(gray, [(mask, TRUTH)], 0.0) == 90).all()
     assert (draw_fill(gray, [(mask, TRUTH)], 1.0) == TRUTH).all()
@@ -248,7 +252,7 @@ def test_heat_is_clear_at_0_and_bright_at_1():
     picture = draw_heat(gray, values, longest=128)
     assert picture.shape == (128, 64, 3)
     assert (picture[-8:] == 90).all()
-    assert picture[:8, :, 0].min() > 200  # the bright end of the colours
+    assert picture[:8, :, 0].min() > 200  # the bright end of the colors
 
 
 def test_the_log_is_written_without_tensorflow_and_without_keras(tmp_path):

@@ -45,7 +45,7 @@ def strange(folder):
     done("pack", "data", "pack", data, "-o", f"{STRANGE}/all.h5")
     done("train", "train", "--data", f"{STRANGE}/all.h5", *SMALL, "-o", made)
     done("predict", "predict", data, "--model", made, "-o", f"{STRANGE}/masks")
-    done("evaluate", "evaluate", made, "--data", data)
+    done("evaluate", "evaluate", "--model", made, "--data", data)
     done("compare", "compare", f"{made}/evaluation/test", f"{made}/evaluation/test")
     texts["check"] = "".join(here("data", "check", data, "-o", f"{STRANGE}/findings")[1:])
     return folder / STRANGE, texts
@@ -142,7 +142,7 @@ def test_a_training_in_a_locale_without_utf8_works(folder):
         ("models",): 0,
         ("data", "phantom", f"{FOREIGN}/training", "--patients=4", "--slices=6", "--size=32"): 0,
         ("train", "--data", data, *SMALL, "-o", "plain/run"): 0,
-        ("evaluate", "plain/run", "--data", data): 0,
+        ("evaluate", "--model", "plain/run", "--data", data): 0,
     }
     out, err = in_plain_locale(commands)
     assert "attention_res_unet" in out
@@ -154,9 +154,9 @@ def test_a_training_in_a_locale_without_utf8_works(folder):
 def test_a_name_that_is_no_utf8_ends_a_command_with_a_cure(strange):
     """TensorFlow takes no such folder."""
     name = os.fsdecode(b"folder\xff")
-    code, _, err = here("export", f"{STRANGE}/run", "--format", "savedmodel", "-o", f"{name}/exported")
+    code, _, err = here("export", "--model", f"{STRANGE}/run", "--format", "savedmodel", "-o", f"{name}/exported")
     assert code == 2
-    assert "Error: A name is no UTF-8" in err
+    assert "Error: A name is not UTF-8" in err
     assert "Rename the file, or set PYTHONUTF8=1" in err
     assert not list(Path(name).glob("*"))
 

@@ -1,4 +1,4 @@
-"""Model files: what is no network for segmentation, and what stands beside one, is named before any prediction."""
+"""Model files: what is not a network for segmentation, and what stands beside one, is named before any prediction."""
 
 import json
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.errors import InputError
 from brainseg_keras.export import export
 from brainseg_keras.inference import Predictor
@@ -108,7 +108,7 @@ def test_exports_of_one_name_keep_a_json_each(own_run, tmp_path):
     assert (onnx.information.name, litert.information.name) == ("lgg.onnx.json", "lgg.tflite.json")
     for done, format in ((onnx, "onnx"), (litert, "litert")):
         assert json.loads(done.information.read_text())["format"] == format
-        assert Predictor(done.path).info["format"] == format
+        assert Predictor(done.path).spec == Predictor(own_run.path).spec
 
 
 def test_an_export_into_the_run_leaves_the_run_alone(own_run):
@@ -117,7 +117,7 @@ def test_an_export_into_the_run_leaves_the_run_alone(own_run):
     after = {path.name: path.read_bytes() for path in own_run.path.iterdir() if path.is_file()}
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"run.onnx", "run.onnx.json"}
-    assert Predictor(own_run.path / "run.onnx").preprocessing == Preprocessing(32)
+    assert Predictor(own_run.path / "run.onnx").spec.preprocessing == Preprocessing(32)
 
 
 def test_a_json_that_no_export_wrote_is_not_replaced(own_run, tmp_path):
@@ -131,6 +131,6 @@ def test_a_json_that_no_export_wrote_is_not_replaced(own_run, tmp_path):
 def test_a_size_that_the_network_cannot_take_is_words(tmp_path):
     from brainseg_keras import res_unet
 
-    predictor = Predictor(res_unet((None, None, 3), filters=4, depth=2), preprocessing=Preprocessing(30))
+    predictor = Predictor(res_unet((None, None, 3), filters=4, depth=2)).adapted(preprocessing=Preprocessing(30))
     with pytest.raises(InputError, match=r"res_unet cannot take slices of 30 x 30 pixels and 3 channels"):
         predictor.probabilities(np.random.default_rng(0).random((2, 40, 40, 3)))

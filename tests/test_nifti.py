@@ -7,8 +7,9 @@ import pytest
 from commands import brainseg
 from volumes import LPS, SHAPE, head, write_patient, write_volume
 
+from brainseg_keras.data.formats.nifti import read_nifti_folders
+from brainseg_keras.data.formats.nifti_patients import read_nifti_patient
 from brainseg_keras.data.labels import SCHEMES
-from brainseg_keras.data.nifti import read_nifti_folders, read_nifti_patient
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import FileVolumes
 from brainseg_keras.errors import InputError

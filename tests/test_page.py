@@ -19,12 +19,13 @@ from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.uploads import collect
 from brainseg_keras.app.view import MODES, OUTLINE, Wish, describe, render
 from brainseg_keras.app.view import picture as picture_of
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.scans import Pixels, find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation.lesions import label_lesions
-from brainseg_keras.inference import Postprocessing, Predictor
+from brainseg_keras.inference import Predictor
 from brainseg_keras.inference.measures import measure
+from brainseg_keras.postprocessing import Postprocessing
 
 LIMIT = 10 << 20
 
@@ -32,8 +33,8 @@ LIMIT = 10 << 20
 @pytest.fixture(scope="module")
 def predictor():
     chosen = Postprocessing(0.5, largest_component=True, smallest_component=3, flip=True)
-    return Predictor(
-        brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS, postprocessing=chosen, batch_size=4
+    return Predictor(brightness_model(), batch_size=4).adapted(
+        preprocessing=Preprocessing(64), channels=CHANNELS, postprocessing=chosen
     )
 
 
@@ -80,10 +81,10 @@ def test_a_zip_is_found_in_however_it_was_packed(tmp_path):
     "name", ["..", "./..", "/", "../../out.png", "/etc/out.png", "C:\\x\\..\\out.png", "a/../../../out.png"]
 )
 def test_no_entry_of_a_zip_gets_out(name, tmp_path):
-    place = tmp_path / "deep" / "visit"
-    collect([zipped(tmp_path / "bad.zip", [(name, picture()), ("in.png", picture())])], place, limit=LIMIT)
+    index = tmp_path / "deep" / "visit"
+    collect([zipped(tmp_path / "bad.zip", [(name, picture()), ("in.png", picture())])], index, limit=LIMIT)
     found = [path for path in tmp_path.rglob("*") if path.name.endswith("out.png")]
-    assert all(place in path.parents for path in found)
+    assert all(index in path.parents for path in found)
     assert not Path("/etc/out.png").exists()
 
 
@@ -142,14 +143,14 @@ def test_sliders_say_what_the_whole_way_says(predictor, pixels, threshold):
     """The box in which an answer is kept changes nothing: labels, each slice, and every figure."""
     answer = Answer(predictor, pixels, "scan", lambda share: None)
     probabilities = predictor.probabilities(pixels.images)
-    whole = dataclasses.replace(predictor.postprocessing, threshold=threshold)
-    expected = whole.labels(probabilities, predictor._target_of(probabilities))
+    whole = dataclasses.replace(predictor.spec.postprocessing, threshold=threshold)
+    expected = whole.labels(probabilities, predictor.spec.target)
     assert label_lesions(expected)[1] == 1
     np.testing.assert_array_equal(answer.labels(threshold), expected)
-    for place in range(6):
-        np.testing.assert_array_equal(answer.plane(place, threshold), expected[place])
+    for index in range(6):
+        np.testing.assert_array_equal(answer.plane(index, threshold), expected[index])
     ours = dataclasses.asdict(answer.measures(threshold))
-    theirs = dataclasses.asdict(measure(expected, probabilities, pixels.spacing))
+    theirs = dataclasses.asdict(measure(expected, probabilities[..., 0], pixels.spacing))
     assert ours.pop("diameter_unit") == theirs.pop("diameter_unit") == "mm"
     assert ours.pop("size_unit") == theirs.pop("size_unit") == "voxels"
     assert ours == pytest.approx(theirs, rel=1e-5)
@@ -201,12 +202,12 @@ def test_what_is_shown_names_the_network_and_escapes_it(mode, predictor, tmp_pat
 
 def test_attention_of_a_network_that_cannot_say_is_an_error_in_words(tmp_path):
     PICTURES["gray.png"](tmp_path / "gray.png")
-    network = Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
+    network = Predictor(brightness_model()).adapted(preprocessing=Preprocessing(64), channels=CHANNELS)
     with pytest.raises(InputError, match=r"no layer 'mask'|U-Net of this package"):
         render(study_of(tmp_path / "gray.png", network), Wish(0, "Attention"))
 
 
-def test_several_classes_have_a_colour_and_a_number_each(tmp_path):
+def test_several_classes_have_a_color_and_a_number_each(tmp_path):
     """A lone file of four channels that says nothing of itself: background and three classes."""
     image = keras.Input((None, None, 3))
     # By brightness: background below a half, and a class for each step above.
@@ -218,7 +219,7 @@ def test_several_classes_have_a_colour_and_a_number_each(tmp_path):
     for left, value in ((10, 20), (20, 30), (30, 60), (40, 100)):
         pixels[20:40, left : left + 10] = value
     Image.fromarray(pixels).save(tmp_path / "steps.png")
-    network = Predictor(model, preprocessing=Preprocessing(60), channels=CHANNELS)
+    network = Predictor(model).adapted(preprocessing=Preprocessing(60), channels=CHANNELS)
     study = study_of(tmp_path / "steps.png", network, "steps")
     labels = study.answers["steps"].labels(0.5)[0]
     assert set(np.unique(labels)) == {0, 1, 2, 3}
@@ -226,9 +227,9 @@ def test_several_classes_have_a_colour_and_a_number_each(tmp_path):
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(content))), labels)
     drawn = picture_of(study, study.answers["steps"], Wish(0, "Fill", 1.0))
     scale = len(drawn) // 60
-    colours = [{tuple(map(int, drawn[scale * y, scale * x])) for y, x in np.argwhere(labels == n)} for n in (1, 2, 3)]
-    assert [len(each) for each in colours] == [1, 1, 1], "one colour a class"
-    assert len(set.union(*colours)) == 3
+    colors = [{tuple(map(int, drawn[scale * y, scale * x])) for y, x in np.argwhere(labels == n)} for n in (1, 2, 3)]
+    assert [len(each) for each in colors] == [1, 1, 1], "one color a class"
+    assert len(set.union(*colors)) == 3
     shown = render(study, Wish(0, "Fill"))
     assert all(name in shown for name in study.answers["steps"].classes)
 
@@ -253,7 +254,13 @@ def test_the_report_says_what_was_done(predictor, tmp_path):
     text = content.decode()
     assert name == "head_flair_report.html"
     found = study.answers["bright"].measures(0.4)
-    for words in ("not for clinical use", f"{found.tumour_ml:.1f} ml", "threshold 0.4 (default 0.5)", "mirror image"):
+    for words in (
+        "not for clinical use",
+        f"{found.tumour_ml:.1f} ml",
+        "threshold 0.4, ",
+        "(default: threshold 0.5, ",
+        "mirror image",
+    ):
         assert words in text
     # The slice with most tumour and the one that is shown, outlined and filled.
     assert text.count("<img") == 4
@@ -278,8 +285,8 @@ def arrive(visits, content=b"x"):
 def test_a_visit_ends_with_its_files(visits, tmp_path):
     visit = visits.of("a")
     (sent,) = visits.claim(visit, [arrive(visits)])
-    place = visit.fresh_folder()
-    place.mkdir(parents=True)
+    index = visit.fresh_folder()
+    index.mkdir(parents=True)
     assert sent.parent.stat().st_mode & 0o077 == 0
     assert visits.by_token(visit.token) is visit
     assert visits.by_token("guess") is None

@@ -1,6 +1,5 @@
 """The page in headless Chromium, from upload to download, on a server that may not call out."""
 
-import dataclasses
 import io
 import re
 import time
@@ -15,7 +14,7 @@ from servers import start_page
 from test_refusals import BAD
 
 from brainseg_keras import Predictor
-from brainseg_keras.data.phantom import write_phantom
+from brainseg_keras.data.phantom.lgg import write_phantom
 from brainseg_keras.data.scans import find_scans
 
 pytestmark = pytest.mark.slow
@@ -78,10 +77,10 @@ def see(page):
     return pixels(page)
 
 
-def pixels(page, place=0):
+def pixels(page, index=0):
     import base64
 
-    source = page.locator(".brainseg-view img").nth(place).get_attribute("src")
+    source = page.locator(".brainseg-view img").nth(index).get_attribute("src")
     return np.array(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
 
 
@@ -145,11 +144,11 @@ def test_slices_of_a_patient_make_a_volume_and_the_slider_goes_through_it(page, 
     first = see(page)
     slider = page.locator("#slice input[type=range]")
     assert slider.get_attribute("max") == "10"
-    place = int(slider.input_value())
-    assert f"_{place}.tif" in page.locator("figcaption").inner_text()
+    index = int(slider.input_value())
+    assert f"_{index}.tif" in page.locator("figcaption").inner_text()
     slider.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"document.querySelector('figcaption').innerText.includes('_{place + 1}.tif')")
+    page.wait_for_function(f"document.querySelector('figcaption').innerText.includes('_{index + 1}.tif')")
     assert not np.array_equal(pixels(page), first)
     _, content = download(page, "Mask")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -171,7 +170,7 @@ def test_threshold_and_opacity_act_on_what_is_there(page, patient):
     slide(page, "opacity", 0)
     page.wait_for_timeout(1500)
     bare = pixels(page).astype(int)
-    assert np.abs(bare - bare.mean(axis=-1, keepdims=True)).max() < 12, "colour is left at opacity 0"
+    assert np.abs(bare - bare.mean(axis=-1, keepdims=True)).max() < 12, "color is left at opacity 0"
     assert np.abs(drawn.astype(int) - drawn.mean(axis=-1, keepdims=True)).max() > 60
 
 
@@ -196,8 +195,8 @@ def test_uncertainty_is_the_difference_from_the_mirror_image(page, patient):
     both = np.maximum(np.abs(predictor.probabilities(images) - turned).max(), 0)
     # The shipped weights average both ways: turning the input turns the answer.
     assert both < 1e-5
-    predictor.postprocessing = dataclasses.replace(predictor.postprocessing, flip=False)
-    plain, turned = predictor.probabilities(images), predictor.probabilities(images[:, :, ::-1])[:, :, ::-1]
+    plain = predictor.probabilities(images, flip=False)
+    turned = predictor.probabilities(images[:, :, ::-1], flip=False)[:, :, ::-1]
     assert f"at most {np.abs(plain - turned).max():.2f}" in page.locator(".brainseg-view small").inner_text()
 
 
@@ -207,7 +206,7 @@ def test_two_models_side_by_side(page, patient):
     upload(page, patient[5])
     see(page)
     assert page.locator(".brainseg-view figure").count() == 2
-    left, right = (page.locator(".brainseg-view figure").nth(place).bounding_box() for place in (0, 1))
+    left, right = (page.locator(".brainseg-view figure").nth(index).bounding_box() for index in (0, 1))
     assert abs(left["y"] - right["y"]) < 2 and right["x"] > left["x"] + left["width"] - 1
     assert download(page, "Mask of small.keras")[0].endswith("_mask.png")
 

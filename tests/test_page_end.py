@@ -8,7 +8,7 @@ import pytest
 from servers import start_page
 from test_page_browser import PATIENCE, open_page
 
-from brainseg_keras.data.phantom import write_phantom
+from brainseg_keras.data.phantom.lgg import write_phantom
 
 pytestmark = pytest.mark.slow
 

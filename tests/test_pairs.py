@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg_keras.data.pairs import read_pairs
+from brainseg_keras.data.formats.pairs import read_pairs
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.errors import InputError
 
@@ -14,8 +14,8 @@ def write_pair(root, name, *, seed=0, image_ending=".png", mask_name=None, value
     shape = (24, 20) if channels == 1 else (24, 20, channels)
     pixels = rng.integers(0, 200, shape).astype("uint8")
     mask = np.zeros((24, 20), np.uint8)
-    for place, value in enumerate(values[1:]):
-        mask[5 + 3 * place : 8 + 3 * place, 4:9] = value
+    for index, value in enumerate(values[1:]):
+        mask[5 + 3 * index : 8 + 3 * index, 4:9] = value
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(root / "images" / f"{name}{image_ending}")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainseg_keras.data import phantom as phantom_module
-from brainseg_keras.data import phantom_brats
-from brainseg_keras.data.lgg import read_clinical
-from brainseg_keras.data.phantom import phantom_volume, write_phantom
+from brainseg_keras.data.formats.lgg import read_clinical
+from brainseg_keras.data.phantom import brats as phantom_brats
+from brainseg_keras.data.phantom import lgg as phantom_module
+from brainseg_keras.data.phantom.lgg import phantom_volume, write_phantom
 from brainseg_keras.data.sources import cached_phantom, open_source
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
@@ -56,7 +56,7 @@ def test_every_patient_has_a_tumour_and_slices_without():
         images, masks = phantom_volume(0, index, slices=20, size=64)
         shown = masks.any(axis=(1, 2))
         assert 0 < shown.sum() < 20
-        # One tumour in neighbouring slices, as in a head.
+        # One tumour in neighboring slices, as in a head.
         assert np.ptp(np.flatnonzero(shown)) + 1 == shown.sum()
         sizes.append(masks.sum())
         brain = images[..., 1][(images[..., 1] > 20) & (masks == 0)]

@@ -8,17 +8,18 @@ from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, SHAPE, brightness_model, dicom_file, disc, nifti_file, overlap, slice_of
 
 from brainseg_keras import build_model
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.scans import find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.export import export
-from brainseg_keras.inference import Postprocessing, Predictor, predict
+from brainseg_keras.inference import Predictor, predict
 from brainseg_keras.inference.measures import largest_diameter
+from brainseg_keras.postprocessing import Postprocessing
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
+    return Predictor(brightness_model()).adapted(preprocessing=Preprocessing(64), channels=CHANNELS)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -98,10 +99,12 @@ def test_nifti_scaling_and_four_axes_are_read(tmp_path):
 def test_sequences_of_one_patient_are_joined_by_name(tmp_path):
     """A network of T1ce alone must find what only the T1ce file shows."""
     for number, name in enumerate(["BraTS_001_flair", "BraTS_001_t1", "BraTS_001_t1ce", "BraTS_001_t2"]):
-        nifti_file(tmp_path / "case" / f"{name}.nii.gz", "LPS", centre=10 + 4 * number)
+        nifti_file(tmp_path / "case" / f"{name}.nii.gz", "LPS", center=10 + 4 * number)
     for name in ("BraTS_001_seg", "brainmask"):
         nifti_file(tmp_path / "case" / f"{name}.nii.gz", "LPS")
-    network = Predictor(brightness_model(weights=(1, 0)), preprocessing=Preprocessing(32), channels=("T1ce", "FLAIR"))
+    network = Predictor(brightness_model(weights=(1, 0))).adapted(
+        preprocessing=Preprocessing(32), channels=("T1ce", "FLAIR")
+    )
     done = predict([tmp_path / "case"], tmp_path / "out", predictor=network)
     assert [row.file.endswith("flair.nii.gz") for row in done.summary.itertuples()] == [True]
     import nibabel
@@ -117,7 +120,7 @@ def test_brats_slices_are_mapped_by_sequence(tmp_path, caplog):
         image[..., 3] += 4.0 * disc((64, 64), 9)
         with h5py.File(tmp_path / f"volume_7_slice_{number}.h5", "w") as file:
             file["image"], file["mask"] = image, np.zeros((64, 64, 3), np.uint8)
-    network = Predictor(brightness_model(weights=(1,)), preprocessing=Preprocessing(64), channels=("FLAIR",))
+    network = Predictor(brightness_model(weights=(1,))).adapted(preprocessing=Preprocessing(64), channels=("FLAIR",))
     done = predict([tmp_path], tmp_path / "out", predictor=network)
     assert [row.file[-5:] for row in done.summary.itertuples()] == ["_2.h5", "10.h5"]
     for number in (2, 10):
@@ -190,7 +193,7 @@ def test_the_batch_size_changes_nothing(phantom, tmp_path):
     model = attention_unet((32, 32, 3), filters=4, depth=2)
     results = []
     for batch_size in (1, 5, 16):
-        predictor = Predictor(model, batch_size=batch_size, postprocessing=Postprocessing(0.47, flip=True))
+        predictor = Predictor(model, batch_size=batch_size).adapted(postprocessing=Postprocessing(0.47, flip=True))
         results.append(predict([phantom], tmp_path / str(batch_size), predictor=predictor, overlays=False).summary)
     for other in results[1:]:
         assert (other.tumour_size == results[0].tumour_size).all()
@@ -204,7 +207,7 @@ def test_flip_averages_a_slice_and_its_mirror(predictor):
     left = np.zeros((1, 32, 32, 1), "float32")
     left[:, :, :16] = 1
     answer = keras.layers.Lambda(lambda x: keras.ops.zeros_like(x[..., :1]) + left)(image)
-    one_sided = Predictor(keras.Model(image, answer), postprocessing=Postprocessing(flip=True))
+    one_sided = Predictor(keras.Model(image, answer)).adapted(postprocessing=Postprocessing(flip=True))
     maps = one_sided.probabilities(np.random.default_rng(0).random((2, 32, 32, 3)))
     np.testing.assert_allclose(maps, 0.5)
 
@@ -232,14 +235,14 @@ def test_several_classes_are_written_as_label_numbers(tmp_path):
     kernel[0, 0, :, 1], kernel[0, 0, :, 2] = 10, 30
     # Background wins below 0.1, the first label in the tissue (1), the second in the disc (2 or more).
     model.get_layer("c").set_weights([kernel, np.array([0, -3, -93], "float32")])
-    PICTURES["colour.png"](tmp_path / "colour.png")
-    network = Predictor(model, preprocessing=Preprocessing(96))
-    predict([tmp_path / "colour.png"], tmp_path / "out", predictor=network, probabilities=True)
-    mask = np.array(Image.open(tmp_path / "out" / "colour_mask.png"))
+    PICTURES["color.png"](tmp_path / "color.png")
+    network = Predictor(model).adapted(preprocessing=Preprocessing(96))
+    predict([tmp_path / "color.png"], tmp_path / "out", predictor=network, probabilities=True)
+    mask = np.array(Image.open(tmp_path / "out" / "color_mask.png"))
     assert set(np.unique(mask)) == {0, 1, 2}
     assert overlap(mask == 2, disc()) > 0.9
     assert sorted(file.name for file in (tmp_path / "out").glob("*probability*")) == [
-        f"colour_probability_{label}.png" for label in range(3)
+        f"color_probability_{label}.png" for label in range(3)
     ]
 
 
@@ -249,8 +252,8 @@ def test_several_classes_are_written_as_label_numbers(tmp_path):
 )
 def test_largest_diameter_by_hand(pixels, spacing, expected):
     mask = np.zeros((5, 5), bool)
-    for place in pixels:
-        mask[place] = True
+    for index in pixels:
+        mask[index] = True
     assert largest_diameter(mask, spacing) == pytest.approx(expected)
 
 
@@ -260,9 +263,9 @@ def test_attention_is_written_beside_the_mask(name, maps, tmp_path):
     import nibabel
 
     keras.utils.set_random_seed(0)
-    network = Predictor(build_model(name, input_shape=(32, 32, 3), filters=4, depth=2), channels=CHANNELS)
+    network = Predictor(build_model(name, input_shape=(32, 32, 3), filters=4, depth=2)).adapted(channels=CHANNELS)
     (tmp_path / "in").mkdir()
-    PICTURES["colour.png"](tmp_path / "in" / "slice.png")
+    PICTURES["color.png"](tmp_path / "in" / "slice.png")
     volume, _ = nifti_file(tmp_path / "in" / "head_flair.nii.gz", "RAS")
     predict([tmp_path / "in"], tmp_path / "out", predictor=network, attention=True)
     written = {path.name for path in (tmp_path / "out").iterdir()}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainseg_keras.data.phantom import phantom_volume
-from brainseg_keras.data.preprocessing import Preprocessing, aligned_empty, intensity_range, normalise
-from brainseg_keras.data.targets import Target
+from brainseg_keras.data.inputs.preprocessing import Preprocessing, aligned_empty, intensity_range, normalize
+from brainseg_keras.data.inputs.targets import Target
+from brainseg_keras.data.phantom.lgg import phantom_volume
 from brainseg_keras.errors import InputError
 
 
@@ -45,7 +45,7 @@ def test_memory_begins_where_tensorflow_wants_it(shape):
 
 
 def test_bright_scalp_does_not_darken_the_brain():
-    dull, bright = normalise(head(100), intensity_range(head(100))), normalise(head(250), intensity_range(head(250)))
+    dull, bright = normalize(head(100), intensity_range(head(100))), normalize(head(250), intensity_range(head(250)))
     assert dull[0, 32, 32, 0] == bright[0, 32, 32, 0] == 1
 
 
@@ -53,7 +53,7 @@ def test_a_saturated_background_in_one_channel_does_not_set_its_tissue():
     image = head()
     image[..., 0] = np.where(image[..., 0] == 0, 255.0, image[..., 0])
     np.testing.assert_allclose(intensity_range(image)[1:], [[0, 60]] * 2)
-    assert np.isfinite(normalise(image, intensity_range(image))).all()
+    assert np.isfinite(normalize(image, intensity_range(image))).all()
 
 
 def test_a_saturated_background_leaves_the_brain_in_range():
@@ -61,7 +61,7 @@ def test_a_saturated_background_leaves_the_brain_in_range():
     rng = np.random.default_rng(0)
     image = np.clip(head() + rng.normal(0, 8, (1, 64, 64, 3)), 0, 255).round()
     image[..., 2] = np.where(head()[..., 2] == 0, 255.0, image[..., 2])
-    seen = normalise(image, intensity_range(image))[0]
+    seen = normalize(image, intensity_range(image))[0]
     brain = head()[0, ..., 0] == 60
     for channel in (0, 1):
         assert np.median(seen[brain][:, channel]) == pytest.approx(1, abs=0.1)
@@ -83,21 +83,21 @@ def test_scanner_gain_and_offset_do_not_matter(scale, offset):
     image = head() + np.random.default_rng(0).normal(0, 2, (1, 64, 64, 3))
     changed = image * scale + offset
     np.testing.assert_allclose(
-        normalise(changed, intensity_range(changed)), normalise(image, intensity_range(image)), atol=2e-2
+        normalize(changed, intensity_range(changed)), normalize(image, intensity_range(image)), atol=2e-2
     )
 
 
 def test_an_empty_channel_stays_finite():
     image = head()
     image[..., 2] = 0
-    assert np.isfinite(normalise(image, intensity_range(image))).all()
+    assert np.isfinite(normalize(image, intensity_range(image))).all()
 
 
-def test_normalise_worked_numbers():
+def test_normalize_worked_numbers():
     images = np.array([10.0, 20.0, 30.0, 0.0, 1000.0]).reshape(1, 1, 5, 1)
-    found = normalise(images, np.array([[10.0, 20.0]]))
+    found = normalize(images, np.array([[10.0, 20.0]]))
     assert found.ravel().tolist() == [0, 1, 2, 0, 4]
-    each = normalise(np.full((2, 1, 1, 1), 30.0), np.array([[[10.0, 20.0]], [[0.0, 60.0]]]))
+    each = normalize(np.full((2, 1, 1, 1), 30.0), np.array([[[10.0, 20.0]], [[0.0, 60.0]]]))
     assert each.ravel().tolist() == [2.0, 0.5]
 
 
@@ -191,14 +191,14 @@ def test_a_mask_keeps_the_share_of_each_pixel_that_is_tumour():
     np.testing.assert_array_equal(Preprocessing(2).masks(mask)[0, ..., 0], [[128, 0], [0, 255]])
 
 
-def disc(shape, centre, radius):
+def disc(shape, center, radius):
     """A disc with soft edges: the share of each pixel inside, from 8 x 8 points a pixel."""
     places = [(np.arange(8 * side) + 0.5) / 8 - 0.5 for side in shape]
-    inside = (places[0][:, None] - centre[0]) ** 2 + (places[1] - centre[1]) ** 2 < radius**2
+    inside = (places[0][:, None] - center[0]) ** 2 + (places[1] - center[1]) ** 2 < radius**2
     return inside.reshape(shape[0], 8, shape[1], 8).mean(axis=(1, 3))
 
 
-def centre_of(picture):
+def center_of(picture):
     """The centroid in pixels from the picture's upper left corner, so that it scales with the picture."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
     return np.array([(picture * y).sum(), (picture * x).sum()]) / picture.sum()
@@ -207,7 +207,7 @@ def centre_of(picture):
 @pytest.mark.parametrize("stored", [(128, 128), (127, 127), (96, 128), (130, 101)])
 @pytest.mark.parametrize("size", [32, 33, 43, 63, 64, 65, 96, 127, 128, 129, 191, 192, 255, 256, 384, 511, 512])
 def test_images_masks_and_maps_stay_on_each_other(stored, size):
-    """From a quarter to four times: the centre of a disc stays where it was, to 0.02 of a stored pixel, both ways."""
+    """From a quarter to four times: the center of a disc stays where it was, to 0.02 of a stored pixel, both ways."""
     step, side = Preprocessing(size), max(stored)
     where = (0.55 * stored[0], 0.45 * stored[1])
     picture = np.round(255 * disc(stored, where, 0.21 * side)).astype(np.uint8)[None, ..., None]
@@ -220,11 +220,11 @@ def test_images_masks_and_maps_stay_on_each_other(stored, size):
         ("mask", labels[..., None], step.masks(Target("tumour").layers(labels))),
         ("mask of class 2", labels[..., None], step.masks(Target("classes").layers(2 * labels))[..., 1:2]),
     ):
-        there = centre_of(found[0, ..., 0]) * side / size
-        assert np.abs(there - centre_of(was[0, ..., 0]) - padding).max() < 0.02, name
+        there = center_of(found[0, ..., 0]) * side / size
+        assert np.abs(there - center_of(was[0, ..., 0]) - padding).max() < 0.02, name
         maps = step.restore(found[..., 0].astype("float32"), stored)
         assert maps.shape == (1, *stored), name
-        assert np.abs(centre_of(maps[0]) - centre_of(was[0, ..., 0])).max() < 0.02, name
+        assert np.abs(center_of(maps[0]) - center_of(was[0, ..., 0])).max() < 0.02, name
 
 
 @pytest.mark.parametrize(("size", "least"), [(128, 0.985), (160, 0.99), (256, 1.0), (300, 0.999)])
@@ -237,7 +237,7 @@ def test_a_mask_survives_the_way_to_the_network_and_back(size, least):
             radius = rng.uniform(8, 40)
             picture |= disc((256, 256), rng.uniform(60, 200, 2), radius) > 0.5
     step, target = Preprocessing(size), Target("tumour")
-    back = target.decode(step.restore(target.encode(step.masks(target.layers(labels)))[..., 0], (256, 256)))
+    back = target.decode(step.restore_channels(target.encode(step.masks(target.layers(labels))), (256, 256)))
     assert 2 * (back & labels).sum() / (back.sum() + labels.sum()) >= least
 
 
@@ -276,11 +276,11 @@ def test_clahe_raises_local_contrast():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_each_channel_is_equalised_in_eight_by_eight_tiles(dtype):
+def test_each_channel_is_equalized_in_eight_by_eight_tiles(dtype):
     images = np.random.default_rng(0).integers(20, 220, (2, 64, 64, 2)).astype(dtype)
     found = Preprocessing(64, clahe=2.0).images(images)
     clahe = cv2.createCLAHE(2.0, (8, 8))
-    # Floats are equalised as 16 bits between the least and the largest of all.
+    # Floats are equalized as 16 bits between the least and the largest of all.
     low, scale = (images.min(), 65535 / np.ptp(images)) if dtype == "float32" else (0, 1)
     whole = np.round((images - low) * scale).astype("uint16" if dtype == "float32" else "uint8")
     for number in range(2):
@@ -289,7 +289,7 @@ def test_each_channel_is_equalised_in_eight_by_eight_tiles(dtype):
             np.testing.assert_allclose(found[number, ..., channel], expected, rtol=1e-5)
 
 
-def test_a_filtered_volume_is_normalised_by_what_the_filter_left():
+def test_a_filtered_volume_is_normalized_by_what_the_filter_left():
     """CLAHE lifts dark tissue: by the raw range it would run into the clip."""
     images = np.clip(head(60, 20) + np.random.default_rng(0).normal(0, 2, (1, 64, 64, 3)), 0, 255).astype("uint8")
     prepared, intensity = Preprocessing(64, clahe=4.0).volume(images, intensity_range(images))
@@ -321,8 +321,8 @@ def test_bytes_are_looked_up_to_the_same_bits(channels):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 16, 16, channels), dtype=np.uint8)
     ranges = np.stack([rng.uniform(0, 20, (3, channels)), rng.uniform(40, 90, (3, channels))], axis=-1)
-    np.testing.assert_array_equal(normalise(images, ranges), normalise(images.astype("float32"), ranges))
-    np.testing.assert_array_equal(normalise(images, ranges[0]), normalise(images.astype("float32"), ranges[0]))
+    np.testing.assert_array_equal(normalize(images, ranges), normalize(images.astype("float32"), ranges))
+    np.testing.assert_array_equal(normalize(images, ranges[0]), normalize(images.astype("float32"), ranges[0]))
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -330,7 +330,7 @@ def test_a_phantoms_brain_falls_neither_to_black_nor_into_the_clip(index):
     """What is asked of real volumes too: also with vessels as bright as can be, in a pixel of a thousand."""
     images, masks = phantom_volume(8, index, slices=12, size=96)
     images[np.random.default_rng(index).random(images.shape[:3]) < 1e-3] = 255
-    shown = normalise(images, intensity_range(images))
+    shown = normalize(images, intensity_range(images))
     with_tumour = masks.any(axis=(1, 2))
     middle = np.median(shown[with_tumour][:, 30:66, 30:66], axis=(0, 1, 2))
     assert (middle > 0.5).all() and (middle < 1.5).all()

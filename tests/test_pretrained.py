@@ -15,9 +15,10 @@ from scans import slice_of
 import brainseg_keras
 from brainseg_keras import load_pretrained
 from brainseg_keras.errors import InputError
-from brainseg_keras.models import ARCHITECTURES, pretrained
+from brainseg_keras.models import weights
+from brainseg_keras.registry import ARCHITECTURES
 
-INFO = pretrained.pretrained_info("lgg")
+INFO = weights.pretrained_info("lgg")
 FILE = resources.files("brainseg_keras") / "weights" / "lgg.weights.h5"
 
 
@@ -33,7 +34,7 @@ def test_file_is_small_and_the_one_that_was_trained():
 
 
 def test_metadata_says_what_a_user_must_know():
-    assert INFO["licence"] == "CC BY-NC-SA 4.0"
+    assert INFO["license"] == "CC BY-NC-SA 4.0"
     assert INFO["postprocessing"]["chosen_on"] == "validation patients"
     assert INFO["channels"] == ["T1", "FLAIR", "T1ce"]
     assert INFO["validation"]["patients"] == len(INFO["validation"]["dice"]) == 10
@@ -69,7 +70,7 @@ def test_other_arguments_get_the_call_that_fits(name, changes):
 
 
 def test_damage_is_noticed(monkeypatch):
-    monkeypatch.setattr(pretrained, "pretrained_info", lambda name: INFO | {"sha256": "0" * 64})
+    monkeypatch.setattr(weights, "pretrained_info", lambda name: INFO | {"sha256": "0" * 64})
     with pytest.raises(InputError, match="are damaged"):
         load_pretrained("lgg")
 
@@ -79,8 +80,8 @@ def test_an_unknown_name_is_refused():
         load_pretrained("brats")
 
 
-def test_the_licence_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(pretrained, "_announced", set())
+def test_the_license_is_said_once(monkeypatch, caplog):
+    monkeypatch.setattr(weights, "_announced", set())
     with caplog.at_level(logging.WARNING):
         load_pretrained("lgg")
         load_pretrained("lgg")

@@ -22,14 +22,15 @@ def folder(tmp_path):
 def python_calls(folder, phantom):
     """Calls that must be refused, with the name that the message begins with."""
     from brainseg_keras.data import open_source
-    from brainseg_keras.data.augmentation import Augmentation
-    from brainseg_keras.data.batches import OrderedBatches, SliceBatches, load_slices
-    from brainseg_keras.data.phantom import write_phantom
-    from brainseg_keras.data.phantom_brats import write_brats_phantom
-    from brainseg_keras.data.preprocessing import Preprocessing
+    from brainseg_keras.data.inputs.augmentation import Augmentation
+    from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
+    from brainseg_keras.data.inputs.preprocessing import Preprocessing
+    from brainseg_keras.data.phantom.brats import write_brats_phantom, write_nifti
+    from brainseg_keras.data.phantom.lgg import write_phantom
     from brainseg_keras.data.splits import assign_folds, split_patients
     from brainseg_keras.inference import Predictor
-    from brainseg_keras.inference.postprocessing import Postprocessing
+    from brainseg_keras.postprocessing import Postprocessing
+    from brainseg_keras.spec import NetworkSpec
 
     table = pd.DataFrame({"patient": [f"P_A_{n}" for n in range(9)], "tumour_pixels": range(9)})
     slices = load_slices(open_source(phantom), "val", Preprocessing(32))
@@ -41,11 +42,12 @@ def python_calls(folder, phantom):
         "folds seed": lambda **values: assign_folds(table, **values),
         "seed": lambda **values: split_patients(table, **values),
         "patients slices size seed": lambda **values: write_phantom(new, **values),
-        "patients slices size seed ": lambda **values: write_brats_phantom(new, format="nifti", **values),
+        "patients slices size seed ": lambda **values: write_brats_phantom(new, write=write_nifti, **values),
         "patients slices size seed  ": lambda **values: write_brats_phantom(new, **values),
-        "batch_size context": lambda **values: Predictor("no/such/model", **values),
+        "batch_size": lambda **values: Predictor("no/such/model", **values),
+        "context ": lambda **values: NetworkSpec(("FLAIR",), **values),
         "batch_size seed tumour_share": lambda **values: SliceBatches(slices, **values),
-        "batch_size": lambda **values: OrderedBatches(slices, **values),
+        "batch_size ": lambda **values: OrderedBatches(slices, **values),
         "context": lambda **values: load_slices(open_source(phantom), "val", Preprocessing(32), **values),
     }
 
@@ -73,7 +75,7 @@ def test_evaluation_refuses_before_the_network_runs(folder):
         with pytest.raises(InputError, match=f"^{next(iter(values))} is "):
             evaluate(Never(), None, **values)
     for work in (evaluate, tune):
-        with pytest.raises(InputError, match=r"^output cannot be written: .*file is no folder"):
+        with pytest.raises(InputError, match=r"^output cannot be written: .*file is not a folder"):
             work(Never(), None, output=folder / "file" / "below")
 
 
@@ -88,8 +90,8 @@ def test_shares_that_are_no_numbers_are_refused(fractions):
 
 @pytest.mark.parametrize("end_of_range", ["low", "high"])
 def test_slices_stay_finite_at_the_ends_of_the_ranges(end_of_range):
-    from brainseg_keras.data.augmentation import Augmentation
-    from brainseg_keras.data.preprocessing import Preprocessing
+    from brainseg_keras.data.inputs.augmentation import Augmentation
+    from brainseg_keras.data.inputs.preprocessing import Preprocessing
 
     rng = np.random.default_rng(0)
     values = {

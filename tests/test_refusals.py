@@ -17,8 +17,8 @@ from commands import brainseg, fresh_brainseg
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, nifti_file
 
-from brainseg_keras.data.images import read_image
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.decode.images import read_image
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.scans import find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference import Predictor, predict
@@ -26,7 +26,7 @@ from brainseg_keras.inference import Predictor, predict
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
+    return Predictor(brightness_model()).adapted(preprocessing=Preprocessing(64), channels=CHANNELS)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -66,7 +66,7 @@ def test_ghostscript_is_not_asked(monkeypatch, tmp_path):
 def test_the_memory_that_counts_is_what_the_process_may_take(tmp_path):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
-        "from brainseg_keras.data.memory import check_fits, free_memory\n"
+        "from brainseg_keras.data.decode.memory import check_fits, free_memory\n"
         "assert free_memory() <= 2**30\n"
         "check_fits('small', (2**26,))\n"
         "check_fits('large', (2**26 + 1,))"
@@ -143,8 +143,8 @@ def test_a_scan_on_which_the_network_fails_is_a_row(tmp_path):
                 return tf.identity(x[..., :1])
 
     image = keras.Input((None, None, 3))
-    network = Predictor(keras.Model(image, Picky()(image)), preprocessing=Preprocessing(64), channels=CHANNELS)
-    PICTURES["colour.png"](tmp_path / "good.png")
+    network = Predictor(keras.Model(image, Picky()(image))).adapted(preprocessing=Preprocessing(64), channels=CHANNELS)
+    PICTURES["color.png"](tmp_path / "good.png")
     bright = GRAY.copy()
     bright[:, :10] = 200
     Image.fromarray(bright).save(tmp_path / "bad.png")
@@ -223,7 +223,7 @@ def model_file(tmp_path_factory):
 
 
 def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_file, tmp_path):
-    for name in ("gray.png", "colour.tiff"):
+    for name in ("gray.png", "color.tiff"):
         PICTURES[name](tmp_path / name)
     BAD["text.png"][0](tmp_path / "text.png")
     done = brainseg("predict", ".", "--model", model_file, "-o", "out", "--json", cwd=tmp_path)
@@ -231,11 +231,11 @@ def test_command_writes_a_summary_and_says_by_its_code_that_one_failed(model_fil
     assert "Traceback" not in done.stderr
     assert "text.png" in done.stderr
     content = json.loads(done.stdout)
-    assert [row["file"] for row in content["results"]] == ["colour.tiff", "gray.png"]
+    assert [row["file"] for row in content["results"]] == ["color.tiff", "gray.png"]
     assert list(content["failures"]) == ["text.png"]
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert summary.tumour_size[:2].tolist() == [row["tumour_size"] for row in content["results"]]
-    assert summary.file.tolist() == ["colour.tiff", "gray.png", "text.png"]
+    assert summary.file.tolist() == ["color.tiff", "gray.png", "text.png"]
     assert summary.error[2] == content["failures"]["text.png"]
     assert (tmp_path / "out" / "summary.csv").read_text().splitlines()[1].split(",")[1].isdigit()
     again = brainseg("predict", "gray.png", "--model", model_file, "-o", "second", cwd=tmp_path)
@@ -264,7 +264,7 @@ def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, model_file
 
 @pytest.mark.parametrize("locale", ["C", "C.utf8"])
 def test_names_in_any_locale(locale, model_file, tmp_path, monkeypatch):
-    """Also where Python takes file names for ASCII, and one of the names is no UTF-8 either."""
+    """Also where Python takes file names for ASCII, and one of the names is not UTF-8 either."""
     for name in ("hirn\u00e4.png".encode(), b"hirn\xe4.png"):
         PICTURES["gray.png"](tmp_path / os.fsdecode(name))
     (tmp_path / "\u00e9.nii").write_text("no volume")

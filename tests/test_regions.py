@@ -12,13 +12,13 @@ from commands import brainseg
 from volumes import head, write_patient
 
 from brainseg_keras import TrainingConfig, train
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.labels import region_masks
-from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import score_patient
 from brainseg_keras.inference import Predictor, predict
-from brainseg_keras.inference.postprocessing import Postprocessing
+from brainseg_keras.postprocessing import Postprocessing
 from brainseg_keras.reports import evaluate, tune
 
 
@@ -89,9 +89,8 @@ def test_tuning_scores_the_mean_over_regions(folder, tmp_path):
     for row in tuned.table.sample(25, random_state=0).to_dict("records"):
         if row["flip"]:
             continue
-        choice = Postprocessing(**{name: row[name] for name in Postprocessing.names()})
-        predictor.postprocessing = choice
-        answer = predictor.masks(maps)
+        choice = Postprocessing(row["threshold"], row["smallest_component"], row["largest_component"])
+        answer = predictor.adapted(postprocessing=choice).masks(maps)
         scores = [
             score_patient(truth, region_masks(answer)[name])["dice"]
             for name, truth in region_masks(volume.masks).items()
@@ -133,7 +132,7 @@ def test_mixed_units_are_refused(folder, tmp_path):
 def test_whole_tumour_alone_where_the_network_says_no_more(folder):
     image = keras.Input((32, 32, 1))
     network = keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(image))
-    found = evaluate(Predictor(network, preprocessing=Preprocessing(32)), open_source(folder), split="all")
+    found = evaluate(Predictor(network).adapted(preprocessing=Preprocessing(32)), open_source(folder), split="all")
     assert "regions" not in found.report and found.per_region.empty
     # One channel, and the data have two: FLAIR by its name.
     assert found.report["unit"] == "mm"
@@ -162,7 +161,7 @@ def test_a_run_remembers_what_it_was_asked_for(folder, tmp_path, target):
     if target != "tumour":
         np.testing.assert_allclose(history[sorted(columns)].mean(axis=1), history.val_dice, rtol=1e-6)
     # A fresh process scores the same patient as the run did when it chose its checkpoint.
-    done = brainseg("evaluate", run.path, "--data", folder, "--split", "val", "--json", cwd=tmp_path)
+    done = brainseg("evaluate", "--model", run.path, "--data", folder, "--split", "val", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert ("regions" in report) == (target != "tumour")

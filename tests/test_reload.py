@@ -93,6 +93,14 @@ def test_importing_the_package_loads_no_keras():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("file", ["losses.base", "losses.compound", "metrics.overlap"])
+def test_whichever_file_loads_keras_first_all_are_registered(file):
+    code = f"import brainseg_keras.{file}, keras; print(*keras.saving.get_custom_objects())"
+    classes = [*LOSSES.values(), *METRICS.values()]
+    assert {f"brainseg_keras>{cls.__name__}" for cls in classes} <= set(fresh_process(code).split())
+
+
+@pytest.mark.slow
 def test_every_architecture_with_every_loss_reloads(tmp_path):
     models = {}
     for architecture in brainseg_keras.list_models():

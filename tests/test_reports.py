@@ -12,12 +12,13 @@ from PIL import Image
 from scans import CHANNELS, brightness_model, lgg_folder
 from sklearn.metrics import average_precision_score, classification_report
 
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.manifest import write_manifest
-from brainseg_keras.data.preprocessing import Preprocessing
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import Volume, iterate_volumes
 from brainseg_keras.errors import InputError
-from brainseg_keras.inference import Postprocessing, Predictor, predict
+from brainseg_keras.inference import Predictor, predict
+from brainseg_keras.postprocessing import Postprocessing
 from brainseg_keras.reports import evaluate
 
 
@@ -35,7 +36,7 @@ def source(folder):
 def predictor():
     model = brightness_model()
     chosen = Postprocessing(threshold=0.4, smallest_component=8)
-    return Predictor(model, preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=chosen)
+    return Predictor(model).adapted(preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=chosen)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_every_figure_is_that_of_the_mask_files(evaluated, files):
         assert summary["sd"] == pytest.approx(expected[name].std(ddof=1), abs=1e-9), name
     tp, fp, fn, tn = expected[["tp", "fp", "fn", "tn"]].sum().astype(int)
     assert report["confusion"]["pixels"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
-    full, marked = (np.concatenate([masks[place].ravel() for masks in files.values()]) for place in (0, 1))
+    full, marked = (np.concatenate([masks[index].ravel() for masks in files.values()]) for index in (0, 1))
     pooled = {name: report["pooled_pixels"][name] for name in ("dice", "iou", "precision", "recall", "specificity")}
     assert pooled == pytest.approx({name: overlap_by_hand(full, marked)[name] for name in pooled}, abs=1e-12)
     ours = report["classification_report"]["pixels"]["tumour"]
@@ -163,7 +164,7 @@ def test_every_slice_is_that_of_the_mask_files(evaluated, files):
 
 def test_precision_and_calibration_are_those_of_the_probability_files(evaluated, files):
     """Of 16 bits each, where the report counts in thousandths."""
-    truth, chance = (np.concatenate([arrays[place].ravel() for arrays in files.values()]) for place in (0, 2))
+    truth, chance = (np.concatenate([arrays[index].ravel() for arrays in files.values()]) for index in (0, 2))
     report = evaluated[0].report
     assert report["average_precision"] == pytest.approx(average_precision_score(truth, chance), abs=2e-3)
     bins = np.minimum((chance * 10).astype(int), 9)
@@ -256,7 +257,7 @@ def test_the_page_stands_alone_and_shows_the_extremes(evaluated):
     assert "2-D slice by slice, pixels" in page and "volumes in voxels" in page
 
 
-def test_spacing_turns_distances_into_millimetres_and_3d(predictor, source, evaluated, files):
+def test_spacing_turns_distances_into_millimeters_and_3d(predictor, source, evaluated, files):
     found = evaluated[0]
     wide, small = (
         evaluate(predictor, source, split="all", spacing=(step, step, step), tolerance=2 * step) for step in (3, 1)
@@ -300,7 +301,7 @@ def test_each_axis_has_a_size_of_its_own(given):
     """2 slices of 5 mm, 3 rows of 2 mm, 4 columns of 1 mm, whether the file says so or, before it, the user."""
     source = Shifted((1, 1, 1) if given else (5, 2, 1))
     found = evaluate(
-        Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS),
+        Predictor(brightness_model()).adapted(preprocessing=Preprocessing(16), channels=CHANNELS),
         source,
         spacing=given,
         tolerance=5,
@@ -323,14 +324,14 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
     brightness_model().save(run / "best.keras")
     info = {"channels": list(CHANNELS), "preprocessing": {"size": 60, "blur": 0.0, "clahe": 0.0}}
     (run / "run.json").write_text(json.dumps(info))
-    before = brainseg("evaluate", run, "--data", folder, "--split", "val", "-o", "before", cwd=tmp_path)
+    before = brainseg("evaluate", "--model", run, "--data", folder, "--split", "val", "-o", "before", cwd=tmp_path)
     assert before.returncode == 0, before.stderr
     assert re.search(r"Dice per patient 0\.\d{3} \(95 % interval none: too few patients\), .* n = 1", before.stdout)
-    tuned = brainseg("tune", run, "--data", folder, "--json", cwd=tmp_path)
+    tuned = brainseg("tune", "--model", run, "--data", folder, "--json", cwd=tmp_path)
     assert tuned.returncode == 0, tuned.stderr
     assert json.loads(tuned.stdout)["tried"] > 100
     assert "Warning: Chosen among 340 settings on 1 validation patient: " in tuned.stderr
-    after = brainseg("evaluate", run, "--data", folder, "--split", "val", "--json", cwd=tmp_path)
+    after = brainseg("evaluate", "--model", run, "--data", folder, "--split", "val", "--json", cwd=tmp_path)
     assert after.returncode == 0, after.stderr
     report = json.loads(after.stdout)
     assert report["postprocessing"]["threshold"] == json.loads(tuned.stdout)["threshold"]
@@ -340,16 +341,16 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
     dice = json.loads(compared.stdout)["dice"]
     assert dice["difference"] >= 0
     # Of one patient.
-    assert (dice["low"], dice["high"], dice["p_bootstrap"], dice["favours"]) == (None, None, None, "none")
+    assert (dice["low"], dice["high"], dice["p_bootstrap"], dice["favors"]) == (None, None, None, "none")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("evaluate nowhere", "No run folder (with best.keras) at nowhere"),
-        ("evaluate nowhere -o out", "No model at nowhere"),
-        ("evaluate lgg --spacing 1,2", "three numbers from 0.001 to 1000.0"),
-        ("tune nowhere -o out", "No model at nowhere"),
+        ("evaluate --model nowhere", "No run folder (with best.keras) at nowhere"),
+        ("evaluate --model nowhere -o out", "No model at nowhere"),
+        ("evaluate --model lgg --spacing 1,2", "three numbers from 0.001 to 1000.0"),
+        ("tune --model nowhere -o out", "No model at nowhere"),
         ("compare a b", "holds no per_patient.csv"),
         ("evaluate", "say where the results go"),
     ],

@@ -36,7 +36,7 @@ def test_whatever_is_wrong_with_last(own_run, content, caplog):
     own_run.last.unlink()
     if content is not None:
         own_run.last.write_bytes(content)
-    assert read_last(own_run, own_run.read_info()) is None
+    assert read_last(own_run, own_run.read_record().spec) is None
     assert f"{own_run.last} cannot be read" in caplog.text
 
 
@@ -122,7 +122,7 @@ def test_a_kill_within_the_first_epoch_begins_again_with_the_same_bits(own_run, 
     own_run.last.unlink()
     info = own_run.read_info()
     del info["progress"]
-    own_run.write_info(info)
+    own_run.info.write_text(json.dumps(info))
     resume(own_run.path)
     ours, theirs = (keras.saving.load_model(run.last).get_weights() for run in (own_run, finished))
     for mine, other in zip(ours, theirs, strict=True):
@@ -141,7 +141,7 @@ def test_curves_that_a_kill_left_out_are_drawn(own_run):
 def test_random_states_of_another_network_are_refused(own_run):
     info = own_run.read_info()
     info["progress"]["random_states"] = info["progress"]["random_states"][1:]
-    own_run.write_info(info)
+    own_run.info.write_text(json.dumps(info))
     with pytest.raises(InputError, match=r"run\.json is damaged"):
         resume(own_run.path, overrides=MORE)
 

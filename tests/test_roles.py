@@ -17,15 +17,16 @@ from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.splits import fixed_split
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
-from brainseg_keras.inference.information import known_roles
-from brainseg_keras.inference.postprocessing import tuned_patients
-from brainseg_keras.models.pretrained import pretrained_info
+from brainseg_keras.models.weights import pretrained_info
+from brainseg_keras.postprocessing import Tuning
 from brainseg_keras.reports.patients import choose_scored, choose_tuning, headline_roles
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.patients import remember_patients, roles_before, roles_of_run
 
 
-def roles_with_tuned(info):
-    return known_roles(info).with_tuned(tuned_patients(info.get("postprocessing", {})))
+def spec_of(info):
+    """What a network says of itself, whose run.json this is."""
+    return NetworkSpec.from_info({"channels": ["FLAIR"]} | info)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_the_weights_that_ship_know_their_patients():
     kept = [set(known.slices) for known in roles.patients if known.role != "test"]
     assert len(kept) == 78 and all(4 <= len(slices) <= 12 for slices in kept)
     assert sum(map(len, kept)) == len(set().union(*kept)), "two patients share a checksum"
-    assert roles_with_tuned(pretrained_info("lgg")).find("TCGA_CS_5393_19990606").tuned
+    assert spec_of(pretrained_info("lgg")).roles.find("TCGA_CS_5393_19990606").tuned
     assert roles.role("TCGA_HT_9999_20000101") == "unseen"
 
 
@@ -167,10 +168,11 @@ def test_shipped_checksums_are_those_of_the_data(lgg):
 def test_weights_of_unknown_origin_say_so(tmp_path, caplog):
     assert not roles_before(str(tmp_path / "lone.keras")).complete
     assert "Nothing says which patients trained" in caplog.text
-    (tmp_path / "run.json").write_text('{"roles": {"complete": true, "patients": [{"name": "A", "role": "train"}]}}')
+    spec = NetworkSpec(("FLAIR",), roles=Roles((MetPatient("A", "train"),)))
+    (tmp_path / "run.json").write_text(json.dumps(spec.to_info()))
     assert roles_before(str(tmp_path / "best.keras")).role("A") == "train"
     assert roles_before("lgg").role("TCGA_CS_4942_19970222") == "train"
-    (tmp_path / "run.json").write_text('{"roles": {"patients": 3}}')
+    (tmp_path / "run.json").write_text('{"channels": ["FLAIR"], "roles": {"patients": 3}}')
     with pytest.raises(InputError, match=r"run\.json.*Restore it"):
         roles_before(str(tmp_path / "best.keras"))
 
@@ -196,26 +198,24 @@ class History:
         # Should be refused where it is wrong.
         self.crossed = split["val"] & self.trained
         roles = roles_of_run(remembered, before, "its weights")
-        self.info = json.loads(json.dumps({"roles": roles.to_info(), "config": {"data": name}}))
+        self.info = json.loads(json.dumps({"roles": roles.to_info(), "data": name}))
         self.kept_apart = {who[n] for n in remembered.table.patient[remembered.table.split == "test"]}
 
     @property
     def roles(self):
-        return roles_with_tuned(self.info)
+        return spec_of(self.info).roles
 
     @property
     def predictor(self):
-        return SimpleNamespace(roles=self.roles, name="runs/first", info=self.info)
+        return SimpleNamespace(spec=spec_of(self.info), name="runs/first")
 
     def tune(self, persons, name, seed):
         source, who = persons(name, seed)
         chosen = choose_tuning(source, self.predictor)
         self.tuned = {who[patient] for patient in chosen}
         assert not self.tuned & self.trained
-        record = {"patients": list(chosen), "checksums": {}}
-        for patient in chosen:
-            record["checksums"][patient] = " ".join(slice_checksums(source.volume(patient).images))
-        self.info = json.loads(json.dumps(self.info | {"postprocessing": record}))
+        tuning = Tuning({p: tuple(slice_checksums(source.volume(p).images)) for p in chosen})
+        self.info = json.loads(json.dumps(self.info | {"postprocessing": tuning.to_info()}))
 
     def evaluate(self, persons, name, seed, split, include_seen):
         source, who = persons(name, seed)

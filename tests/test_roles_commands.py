@@ -56,12 +56,14 @@ def scored(folder):
 def check_no_patient_in_two_roles(made, name, run, splits, folder):
     options, _ = made[name]
     for split in ("test", "val"):
-        code, _, err = here("evaluate", str(run.path), *flags(options), "--split", split, "-o", str(folder / split))
+        code, _, err = here(
+            "evaluate", "--model", str(run.path), *flags(options), "--split", split, "-o", str(folder / split)
+        )
         assert code == 0, err
         assert pd.read_csv(folder / split / "per_patient.csv").patient.tolist() == splits[split]
         assert scored(folder / split) == dict.fromkeys(splits[split], split)
     assert json.loads((folder / "test" / "report.json").read_text())["role"] == "test, chose nothing"
-    code, out, err = here("tune", str(run.path), *flags(options), "-o", str(folder / "tuned"), "--json")
+    code, out, err = here("tune", "--model", str(run.path), *flags(options), "-o", str(folder / "tuned"), "--json")
     assert code == 0, err
     assert json.loads(out)["patients"] == splits["val"]
 
@@ -86,7 +88,7 @@ def test_the_word_phantom_too(tmp_path):
     wanted = sorted(table.patient[table.split == "test"].unique())
     other = open_source("phantom", seed=0).table
     assert wanted != sorted(other.patient[other.split == "test"].unique())
-    assert here("evaluate", str(run.path), "-o", str(tmp_path / "test"))[0] == 0
+    assert here("evaluate", "--model", str(run.path), "-o", str(tmp_path / "test"))[0] == 0
     assert sorted(scored(tmp_path / "test")) == wanted
 
 
@@ -97,7 +99,7 @@ def test_a_patient_that_trained_is_refused_under_another_name(made, seeded, tmp_
     tested = table.patient[table.split == "test"].unique().tolist()
     old = {new: next(name for name in own if own[name] == who[new]) for new in tested}
     assert set(old.values()) <= set(splits["train"]), "else there is nothing to refuse"
-    code, out, err = here("evaluate", str(run.path), *flags(options), "-o", str(tmp_path / "out"))
+    code, out, err = here("evaluate", "--model", str(run.path), *flags(options), "-o", str(tmp_path / "out"))
     assert (code, out) == (2, "") and "Traceback" not in err
     for new in tested:
         assert f"{new} as {old[new]}" in err
@@ -112,7 +114,7 @@ def test_seen_patients_stand_by_themselves_in_every_table(made, seeded, tmp_path
     role = {name: split for split, names in splits.items() for name in names}
     expected = {new: {"test": "unseen"}.get(role[own[who[new]]], role[own[who[new]]]) for new in who}
     code, out, err = here(
-        "evaluate", str(run.path), *flags(options), "--split", "all", "--include-seen", "-o", str(tmp_path)
+        "evaluate", "--model", str(run.path), *flags(options), "--split", "all", "--include-seen", "-o", str(tmp_path)
     )
     assert code == 0, err
     # The run never read its test patients: under another name nothing tells that they are these.
@@ -142,7 +144,7 @@ def test_seen_patients_stand_by_themselves_in_every_table(made, seeded, tmp_path
 def test_training_scores_are_called_so(made, seeded, tmp_path):
     run, splits = seeded
     code, out, err = here(
-        "evaluate", str(run.path), *flags(made["lgg"][0]), "--split", "train", "-o", str(tmp_path / "out")
+        "evaluate", "--model", str(run.path), *flags(made["lgg"][0]), "--split", "train", "-o", str(tmp_path / "out")
     )
     assert code == 0, err
     assert scored(tmp_path / "out") == dict.fromkeys(splits["train"], "train")
@@ -152,7 +154,7 @@ def test_training_scores_are_called_so(made, seeded, tmp_path):
 @pytest.mark.slow
 def test_tuning_on_a_patient_that_trained_is_refused(made, seeded, tmp_path):
     run, _ = seeded
-    code, _, err = here("tune", str(run.path), *flags(made["fold0"][0]), "-o", str(tmp_path / "out"))
+    code, _, err = here("tune", "--model", str(run.path), *flags(made["fold0"][0]), "-o", str(tmp_path / "out"))
     assert code == 2
     assert re.search(r"Of the \d validation patients \d trained .*, and cannot choose its postprocessing", err)
     assert not (tmp_path / "out").exists()
@@ -163,7 +165,7 @@ def test_training_on_from_a_network_keeps_its_patients_apart(made, seeded, tmp_p
     run, splits = seeded
     options, _ = made["lgg"]
     more = train(tiny(options["path"], seed=3, epochs=1, init=str(run.best)), output=tmp_path / "more")
-    assert here("evaluate", str(more.path), *flags(options), "-o", str(tmp_path / "test"))[0] == 0
+    assert here("evaluate", "--model", str(more.path), *flags(options), "-o", str(tmp_path / "test"))[0] == 0
     assert scored(tmp_path / "test") == dict.fromkeys(splits["test"], "test")
 
 
@@ -183,7 +185,7 @@ def test_lone_weights_have_unknown_roles(made, seeded, tmp_path):
     run, _ = seeded
     lone = tmp_path / "lone.keras"
     lone.write_bytes(run.best.read_bytes())
-    code, out, _ = here("evaluate", str(lone), *flags(made["lgg"][0]), "-o", str(tmp_path / "out"))
+    code, out, _ = here("evaluate", "--model", str(lone), *flags(made["lgg"][0]), "-o", str(tmp_path / "out"))
     assert code == 0 and "roles unknown" in out
     assert set(scored(tmp_path / "out").values()) == {"unknown"}
 
@@ -194,7 +196,7 @@ def test_an_export_keeps_the_roles(seeded, tmp_path):
     from brainseg_keras.inference import Predictor
 
     run, splits = seeded
-    assert Predictor(export(run.path, tmp_path / "net.onnx").path).roles.role(splits["train"][0]) == "train"
+    assert Predictor(export(run.path, tmp_path / "net.onnx").path).spec.roles.role(splits["train"][0]) == "train"
 
 
 # ---- the same data, when a run goes on

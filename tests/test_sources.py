@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from brainseg_keras.data import phantom
 from brainseg_keras.data.manifest import COLUMNS, write_manifest
+from brainseg_keras.data.phantom import lgg as phantom
 from brainseg_keras.data.sources import cached_phantom, list_slices, open_source
 from brainseg_keras.errors import InputError
 

@@ -26,7 +26,7 @@ patients = st.lists(
 
 
 def table_of(pairs):
-    names = [f"TCGA_{place}_{number:04d}_2000" for number, (place, _) in enumerate(pairs)]
+    names = [f"TCGA_{index}_{number:04d}_2000" for number, (index, _) in enumerate(pairs)]
     return pd.DataFrame({"patient": names, "tumour_pixels": [size for _, size in pairs]})
 
 
@@ -108,7 +108,7 @@ def test_same_split_in_a_fresh_process_with_another_hash_seed():
         ).stdout
         for hash_seed in ("1", "2")
     }
-    names = [f"TCGA_{place}_{n}" for n in range(30) for place in ("CS", "DU", "HT")]
+    names = [f"TCGA_{index}_{n}" for n in range(30) for index in ("CS", "DU", "HT")]
     ours = split_patients(pd.DataFrame({"patient": names, "tumour_pixels": range(90)}), seed=4)
     assert answers == {ours.to_json() + "\n"}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from brainseg_keras.errors import InputError
-from brainseg_keras.evaluation import compare_paired, interval_text, mean_over_slices, summarise
+from brainseg_keras.evaluation import compare_paired, interval_text, mean_over_slices, summarize
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -20,7 +20,7 @@ scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 @settings(max_examples=50, deadline=None)
 @given(scores)
 def test_summary_is_numpys_and_the_interval_holds_the_mean(values):
-    summary = summarise(values, bounds=(0, 1))
+    summary = summarize(values, bounds=(0, 1))
     assert summary.n == len(values)
     assert summary.mean == pytest.approx(np.mean(values))
     assert summary.median == pytest.approx(np.median(values))
@@ -36,11 +36,11 @@ def every_resample(values):
     """Of each of the n**n resamples: how many of its own standard errors its mean lies from the mean of all."""
     n, least, middle = len(values), 0.2 * statistics.stdev(values), statistics.fmean(values)
     far = []
-    for places in itertools.combinations_with_replacement(range(n), n):
-        drawn = [values[place] for place in places]
+    for indices in itertools.combinations_with_replacement(range(n), n):
+        drawn = [values[index] for index in indices]
         distance = (statistics.fmean(drawn) - middle) / (max(statistics.stdev(drawn), least) / n**0.5)
         orders = math.factorial(n)
-        for count in Counter(places).values():
+        for count in Counter(indices).values():
             orders //= math.factorial(count)
         far += [distance] * orders
     assert len(far) == n**n
@@ -51,7 +51,7 @@ def every_resample(values):
 def test_the_interval_is_that_of_all_resamples(values):
     """Five patients have 3,125 resamples: 2.5 % of them lie beyond each end."""
     far, error = every_resample(values), statistics.stdev(values) / 5**0.5
-    summary = summarise(values)
+    summary = summarize(values)
     # Of 10,000 drawn at random 250 lie beyond, give or take 32 (two standard deviations): 2.2 to 2.8 %.
     least, most = round(0.022 * len(far)), round(0.028 * len(far))
     assert far[-most] <= (summary.mean - summary.low) / error + 1e-9 <= far[-least] + 2e-9
@@ -62,7 +62,7 @@ def test_a_large_normal_sample_has_the_interval_of_student():
     """Also one that is drawn in several blocks."""
     for n in (150, 1500):
         values = np.random.default_rng(n).normal(3, 2, n)
-        summary = summarise(values)
+        summary = summarize(values)
         low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
         assert (summary.low, summary.high) == pytest.approx((low, high), abs=0.08 * (high - low))
 
@@ -71,23 +71,23 @@ def test_a_large_normal_sample_has_the_interval_of_student():
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=9), st.floats(0.01, 100), st.floats(-50, 50))
 def test_other_units_give_the_same_interval_in_them(values, factor, shift):
     assume(np.ptp(values) > 1e-3)
-    plain, wide = summarise(values), summarise(np.array(values) * factor + shift)
-    turned = summarise(-np.array(values))
+    plain, wide = summarize(values), summarize(np.array(values) * factor + shift)
+    turned = summarize(-np.array(values))
     assert (wide.low, wide.high) == pytest.approx((plain.low * factor + shift, plain.high * factor + shift), abs=1e-6)
     assert (turned.low, turned.high) == pytest.approx((-plain.high, -plain.low), abs=1e-9)
 
 
 def test_equal_patients_have_a_point_and_fewer_than_three_no_interval():
-    same = summarise([0.1] * 7)
+    same = summarize([0.1] * 7)
     assert (same.n, same.mean, same.median, same.sd, same.low, same.high) == (7, 0.1, 0.1, 0.0, 0.1, 0.1)
-    one, two = summarise([0.25]), summarise([0.25, 0.25])
+    one, two = summarize([0.25]), summarize([0.25, 0.25])
     assert (one.n, one.mean, one.median, one.sd, one.low, one.high) == (1, 0.25, 0.25, 0.0, None, None)
     assert (two.n, two.low, two.high) == (2, None, None)
 
 
 def test_the_interval_ends_where_the_score_does():
     values = [0.9, 0.97, 1.0, 1.0]
-    free, bound = summarise(values), summarise(values, bounds=(0, 1))
+    free, bound = summarize(values), summarize(values, bounds=(0, 1))
     assert free.high > 1 == bound.high
     assert free.low == bound.low
     # A difference of two Dice lies between -1 and 1.
@@ -97,8 +97,8 @@ def test_the_interval_ends_where_the_score_does():
 
 
 def test_a_summary_in_words():
-    assert str(summarise([0.25])) == "0.250 [none: too few patients], median 0.250, n = 1"
-    assert str(summarise([0.25] * 3)) == "0.250 [0.250 to 0.250], median 0.250, n = 3"
+    assert str(summarize([0.25])) == "0.250 [none: too few patients], median 0.250, n = 1"
+    assert str(summarize([0.25] * 3)) == "0.250 [0.250 to 0.250], median 0.250, n = 3"
     assert interval_text(-0.5, 0.25, "+.1f") == "-0.5 to +0.2"
 
 
@@ -113,7 +113,7 @@ POPULATIONS = {
 def test_95_percent_of_the_intervals_hold_the_truth(population, n):
     """benchmarks/coverage.py counts more samples of more populations. A percentile bootstrap reaches 83 to 94 %."""
     draw, mean = POPULATIONS[population]
-    found = [summarise(values) for values in draw(np.random.default_rng(n), (1500, n))]
+    found = [summarize(values) for values in draw(np.random.default_rng(n), (1500, n))]
     share = np.mean([summary.low <= mean <= summary.high for summary in found])
     # Known to 0.6 %.
     assert 0.93 <= share <= 0.97
@@ -122,7 +122,7 @@ def test_95_percent_of_the_intervals_hold_the_truth(population, n):
 @pytest.mark.parametrize("values", [[], [0.5, float("nan")], [[0.5]]])
 def test_what_is_no_list_of_scores_is_refused(values):
     with pytest.raises(InputError, match="finite numbers"):
-        summarise(values)
+        summarize(values)
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainseg_keras.data.phantom_brats import write_brats_phantom
+from brainseg_keras.data.phantom.brats import write_brats_phantom
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.store import StoredVolumes, write_store
 from brainseg_keras.data.volumes import Volume, iterate_volumes, select_patients
@@ -102,9 +102,9 @@ def test_a_damaged_byte_is_noticed(tmp_path):
     """Not read as other pixels: each chunk bears a checksum."""
     file = write_store(Made("float32"), tmp_path / "data.h5")
     with h5py.File(file) as content:
-        place = content["volumes/B/images"].id.get_chunk_info(2).byte_offset
+        index = content["volumes/B/images"].id.get_chunk_info(2).byte_offset
     damaged = bytearray(file.read_bytes())
-    damaged[place + 20] ^= 8
+    damaged[index + 20] ^= 8
     file.write_bytes(damaged)
     StoredVolumes(file).volume("A")
     with pytest.raises(InputError, match=r"data\.h5: patient B cannot be read, the file is damaged.*Pack it again"):
@@ -185,7 +185,7 @@ FULL_SLICES = """
 import resource, sys
 from pathlib import Path
 from brainseg_keras.data import open_source
-from brainseg_keras.data.brats import write_brats_slices
+from brainseg_keras.data.writing import write_brats_slices
 
 source = open_source(sys.argv[1])
 for size in map(int, sys.argv[3:]):
@@ -299,7 +299,7 @@ def test_other_files_are_refused(tmp_path):
         StoredVolumes(tmp_path / "cut.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["image"] = np.zeros(3)
-    with pytest.raises(InputError, match=r"other\.h5 is no packed data set of version 2.*brainseg data pack"):
+    with pytest.raises(InputError, match=r"other\.h5 is not a packed data set of version 2.*brainseg data pack"):
         StoredVolumes(tmp_path / "other.h5")
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, brightness_model, disc, slice_of
 
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import hold_folder, remove_leftovers, write_folder
 from brainseg_keras.inference import Predictor, predict
@@ -21,7 +21,7 @@ from brainseg_keras.inference.summary import COLUMNS, add_to_summary
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(brightness_model(), preprocessing=Preprocessing(64), channels=CHANNELS)
+    return Predictor(brightness_model()).adapted(preprocessing=Preprocessing(64), channels=CHANNELS)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_one_mask_has_one_row_from_wherever_it_was_written(predictor, scans, mon
 
 def test_calls_at_once_lose_no_row(tmp_path):
     def add(number):
-        names = [f"{number}_{place}.png" for place in range(5)]
+        names = [f"{number}_{index}.png" for index in range(5)]
         for name in names:
             (tmp_path / f"{name}_mask.png").write_text("")
         rows = [{"file": name, "tumour_size": 3, "mask": str(tmp_path / f"{name}_mask.png")} for name in names]

@@ -52,7 +52,7 @@ def test_history_has_a_row_an_epoch_and_its_best_row_chose_the_checkpoint(finish
 
 
 def test_the_reported_score_is_that_of_best_keras_recomputed_by_hand(finished, store):
-    """Read the volumes, normalise, predict, resize back, threshold, count: with other code than the validator's."""
+    """Read the volumes, normalize, predict, resize back, threshold, count: with other code than the validator's."""
     import cv2
 
     model = keras.saving.load_model(finished.best)

@@ -8,12 +8,16 @@ import pandas as pd
 import pytest
 from scans import CHANNELS, brightness_model, lgg_folder
 
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.targets import TUMOUR
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import FileVolumes, Volume, select_patients
 from brainseg_keras.errors import InputError
-from brainseg_keras.inference import Postprocessing, Predictor
+from brainseg_keras.inference import Predictor
+from brainseg_keras.postprocessing import Postprocessing, choice_from_info
 from brainseg_keras.reports import evaluate, tune
+
+SETTINGS = ["threshold", "smallest_component", "largest_component", "flip"]
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +38,24 @@ class Recording:
 
 
 def test_tuning_reads_validation_patients_alone_and_finds_the_best_of_all(source, tmp_path):
-    network = Predictor(brightness_model(), preprocessing=Preprocessing(60), channels=CHANNELS)
+    network = Predictor(brightness_model()).adapted(preprocessing=Preprocessing(60), channels=CHANNELS)
     recording = Recording(source)
     tuned = tune(network, recording, output=tmp_path)
     assert sorted(set(recording.asked)) == select_patients(source, "val")
     best = tuned.table.mean_dice.max()
-    chosen = tuned.table[
-        (tuned.table[list(Postprocessing.names())] == pd.Series(vars(tuned.postprocessing))).all(axis=1)
-    ]
+    chosen = tuned.table[(tuned.table[SETTINGS] == pd.Series(vars(tuned.postprocessing))).all(axis=1)]
     assert chosen.mean_dice.item() >= best - 1e-3
-    again = Predictor(
-        network.model, preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=tuned.postprocessing
+    again = Predictor(network.model).adapted(
+        preprocessing=Preprocessing(60), channels=CHANNELS, postprocessing=tuned.postprocessing
     )
     assert evaluate(again, source, split="val").report["patients"]["dice"]["mean"] == pytest.approx(
         chosen.mean_dice.item()
     )
-    assert network.postprocessing == Postprocessing()
+    assert network.spec.postprocessing == Postprocessing()
     record = json.loads((tmp_path / "postprocess.json").read_text())
     assert record["chosen_on"] == "validation patients"
     assert record["patients"] == select_patients(source, "val")
-    assert Postprocessing.of(record) == tuned.postprocessing
+    assert choice_from_info(record)[0] == tuned.postprocessing
 
 
 class Spotted:
@@ -80,20 +82,19 @@ def test_everything_that_is_tried_is_scored_as_it_would_be_used():
     kernel = np.zeros((3, 3, 3, 1), "float32")
     kernel[1, 0] = 20 / 3
     model.get_layer("left").set_weights([kernel, np.array([-20 * 1.6], "float32")])
-    network = Predictor(model, preprocessing=Preprocessing(32), channels=CHANNELS)
+    network = Predictor(model).adapted(preprocessing=Preprocessing(32), channels=CHANNELS)
     table = tune(network, Spotted()).table
     assert len(table) == 340
     scores = np.zeros((340, 2))
     for column, volume in enumerate(map(Spotted().volume, ("P_0", "P_1"))):
         truth, maps = volume.masks > 0, {}
         for flip in (False, True):
-            network.postprocessing = Postprocessing(flip=flip)
-            maps[flip] = network.probabilities(volume.images, volume.intensity)
-        for place, row in enumerate(table.to_dict("records")):
-            network.postprocessing = Postprocessing(**{name: row[name] for name in Postprocessing.names()})
-            answer = network.masks(maps[row["flip"]]) > 0
+            maps[flip] = network.probabilities(volume.images, volume.intensity, flip=flip)
+        for index, row in enumerate(table.to_dict("records")):
+            choice = Postprocessing(**{name: row[name] for name in SETTINGS})
+            answer = choice.labels(maps[row["flip"]], network.spec.target) > 0
             hit, wrong = (truth & answer).sum(), (truth ^ answer).sum()
-            scores[place, column] = 2 * hit / (2 * hit + wrong)
+            scores[index, column] = 2 * hit / (2 * hit + wrong)
     np.testing.assert_allclose(table.mean_dice, scores.mean(axis=1), atol=1e-12)
     assert (np.diff(table.mean_dice) <= 0).all()
     assert len(set(table.mean_dice)) > 30
@@ -106,7 +107,7 @@ def test_a_choice_on_few_patients_says_so(count, warned, tmp_path):
     few = Spotted()
     few.table = pd.DataFrame({"patient": [f"P_{number}" for number in range(count)], "split": "val"})
     tuned = tune(
-        Predictor(brightness_model(), preprocessing=Preprocessing(16), channels=CHANNELS), few, output=tmp_path
+        Predictor(brightness_model()).adapted(preprocessing=Preprocessing(16), channels=CHANNELS), few, output=tmp_path
     )
     record = json.loads((tmp_path / "postprocess.json").read_text())
     assert record == tuned.record and (record["n"], record["tried"]) == (count, 340)
@@ -118,10 +119,10 @@ def test_what_was_tuned_is_used_and_said(source, tmp_path):
     brightness_model(level=1.05).save(tmp_path / "best.keras")
     info = {"channels": list(CHANNELS), "preprocessing": {"size": 60, "blur": 0.0, "clahe": 0.0}}
     (tmp_path / "run.json").write_text(json.dumps(info))
-    assert Predictor(tmp_path).postprocessing == Postprocessing()
+    assert Predictor(tmp_path).spec.postprocessing == Postprocessing()
     tune(Predictor(tmp_path), source)
     network = Predictor(tmp_path)
-    assert network.postprocessing != Postprocessing()
+    assert network.spec.postprocessing != Postprocessing()
     report = evaluate(network, source, split="val").report
     # One patient of the phantom validates.
     said = report["postprocessing"]["chosen_on"]
@@ -133,12 +134,12 @@ def test_what_was_tuned_is_used_and_said(source, tmp_path):
 
 
 def test_components_are_three_dimensional():
-    chance = np.zeros((3, 8, 8))
+    chance = np.zeros((3, 8, 8, 1))
     chance[0:3, 1, 1] = chance[1, 5:7, 5] = 0.9
-    assert Postprocessing(smallest_component=3)(chance).sum() == 3
-    assert Postprocessing(largest_component=True)(chance)[:, 1, 1].all()
-    assert Postprocessing(largest_component=True)(chance).sum() == 3
-    assert Postprocessing(threshold=0.95)(chance).sum() == 0
+    assert Postprocessing(smallest_component=3).labels(chance, TUMOUR).sum() == 3
+    largest = Postprocessing(largest_component=True).labels(chance, TUMOUR)
+    assert largest[:, 1, 1].all() and largest.sum() == 3
+    assert Postprocessing(threshold=0.95).labels(chance, TUMOUR).sum() == 0
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"threshold": 7}', '{"threshold": "x"}', '{"patients": 3}'])

@@ -38,7 +38,7 @@ def write_volume(path, slices, *, axes="LPS", affine=LPS, slope=None):
 def write_patient(folder, name, *, seed=0, images=("_flair", "_t1ce"), label="_seg", scheme=(0, 1, 2, 4), axes="LPS"):
     """Write a patient's sequences (each a scaled copy of one picture) and labels in a numbering."""
     pixels, labels = head(seed)
-    for place, suffix in enumerate(images):
-        write_volume(folder / f"{name}{suffix}.nii.gz", pixels * (1 + place), axes=axes)
+    for index, suffix in enumerate(images):
+        write_volume(folder / f"{name}{suffix}.nii.gz", pixels * (1 + index), axes=axes)
     write_volume(folder / f"{name}{label}.nii.gz", np.array(scheme, np.uint8)[labels], axes=axes)
     return pixels, labels

@@ -47,11 +47,11 @@ def tasks(world):
         Task("train --ema", (*train, "--ema", 0.9, "-o", "run"), "*.keras", 4),
         Task("train --resume", ("train", "--resume", "run", "--epochs", 2), "*.keras", needs=("run",)),
         Task("predict", ("predict", data, world / "volume.nii.gz", "--model", run, "--probabilities", "-o", "out")),
-        Task("evaluate", ("evaluate", run, "--data", store, "-o", "report")),
-        Task("tune", ("tune", run, "--data", store, "-o", "tuned")),
-        Task("export to onnx", ("export", run, "-o", "run.onnx")),
-        Task("export to litert", ("export", run, "--format", "litert", "-o", "run.tflite")),
-        Task("export to savedmodel", ("export", run, "--format", "savedmodel", "-o", "saved")),
+        Task("evaluate", ("evaluate", "--model", run, "--data", store, "-o", "report")),
+        Task("tune", ("tune", "--model", run, "--data", store, "-o", "tuned")),
+        Task("export to onnx", ("export", "--model", run, "-o", "run.onnx")),
+        Task("export to litert", ("export", "--model", run, "--format", "litert", "-o", "run.tflite")),
+        Task("export to savedmodel", ("export", "--model", run, "--format", "savedmodel", "-o", "saved")),
         Task("pack", ("data", "pack", data, "-o", "packed.h5"), kills=1),
         Task("phantom", ("data", "phantom", "made", *small)),
         Task("phantom of four sequences", ("data", "phantom", "made", *small, "--modalities", 4)),
@@ -67,7 +67,7 @@ def make_world(folder):
     import nibabel
     import numpy as np
 
-    from brainseg_keras.data.phantom import phantom_volume, write_phantom
+    from brainseg_keras.data.phantom.lgg import phantom_volume, write_phantom
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.data.store import write_store
 

@@ -194,7 +194,7 @@ class Door:
         try:
             sent = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise _RefusedError(422, "This is no JSON that can be read.") from error
+            raise _RefusedError(422, "This is not JSON that can be read.") from error
         if not isinstance(sent, dict):
             raise _RefusedError(422, "A call is an object.")
         number, values, trigger = sent.get("fn_index"), sent.get("data"), sent.get("trigger_id")

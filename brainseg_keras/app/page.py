@@ -70,7 +70,7 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 view = gr.HTML(elem_id="view")
                 with gr.Group(visible=False) as controls:
-                    place = gr.Slider(1, 2, value=1, step=1, label="Slice", elem_id="slice", buttons=[])
+                    index = gr.Slider(1, 2, value=1, step=1, label="Slice", elem_id="slice", buttons=[])
                     with gr.Row():
                         opacity = gr.Slider(0, 1, value=0.8, step=0.05, label="Opacity", elem_id="opacity", buttons=[])
                         threshold = gr.Slider(
@@ -82,7 +82,7 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
                         )
                         sequence = gr.Dropdown([], label="Sequence", elem_id="sequence", scale=1, min_width=120)
                 links = gr.HTML(elem_id="links")
-        shown = [status, view, controls, place, threshold, sequence, scan, links]
+        shown = [status, view, controls, index, threshold, sequence, scan, links]
         asked = [model, second, mode, opacity]
         # Values are checked where they are used: to one that its control does not offer, Gradio would answer 500.
         plain = {"api_visibility": "private", "preprocess": False}
@@ -96,7 +96,7 @@ def build_page(models: Models, visits: Visits, *, max_upload: int) -> gr.Blocks:
             (scan.input, scan, desk.open_other),
         ):
             event(desk.segmenting(find), [first, *asked], shown, **waiting)
-        wishes = [place, mode, opacity, threshold, sequence]
+        wishes = [index, mode, opacity, threshold, sequence]
         for control in wishes:
             control.input(desk.redraw, wishes, [view], **at_once)
         files.upload(desk.remember, [files], [], queue=False, **plain)
@@ -165,13 +165,13 @@ class _Desk:
         return segment
 
     def redraw(
-        self, place: float, mode: str, opacity: float, threshold: float, sequence: str | None, request: gr.Request
+        self, index: float, mode: str, opacity: float, threshold: float, sequence: str | None, request: gr.Request
     ) -> str:
         """Show another slice, or the same in another way; only attention maps ask the network."""
         visit = self._visits.of(request.session_hash)
         if visit.study is None:
             return _say("<p>The scan is gone after a long pause. Segment it again.</p>", error=True)
-        visit.wish = _wish(visit.study, place - 1, mode, opacity, threshold, sequence)
+        visit.wish = _wish(visit.study, index - 1, mode, opacity, threshold, sequence)
         try:
             return render(visit.study, visit.wish)
         except Exception as error:  # as below
@@ -210,21 +210,21 @@ class _Desk:
     def _show(self, visit: Visit, mode: str, opacity: float) -> list:
         study = visit.study
         first = next(iter(study.answers.values()))
-        chosen = first.predictor.postprocessing.threshold
-        place = first.fullest(chosen)
-        visit.wish = Wish(place, mode, opacity, chosen, study.default_sequence)
+        chosen = first.predictor.spec.postprocessing.threshold
+        index = first.fullest(chosen)
+        visit.wish = Wish(index, mode, opacity, chosen, study.default_sequence)
         count = len(study.slice_names)
         said = (answer.remark for answer in study.answers.values() if answer.remark)
         remarks = dict.fromkeys(remark.removeprefix(f"{study.title}: ") + "." for remark in said)
-        licences = {name: answer.predictor.info.get("licence") for name, answer in study.answers.items()}
-        terms = [f"The weights {name} are under {licence}." for name, licence in licences.items() if licence]
+        licenses = {name: answer.predictor.spec.license for name, answer in study.answers.items()}
+        terms = [f"The weights {name} are under {license}." for name, license in licenses.items() if license]
         words = " ".join([f"{study.title}: {count} slice{'s' if count > 1 else ''}.", *remarks, *terms])
         titles = list(visit.scans)
         return [
             _say(f"<p>{html.escape(words)}</p>"),
             render(study, visit.wish),
             gr.update(visible=True),
-            gr.update(maximum=max(count, 2), value=place + 1, visible=count > 1),
+            gr.update(maximum=max(count, 2), value=index + 1, visible=count > 1),
             gr.update(value=chosen),
             gr.update(choices=study.sequences, value=study.default_sequence, visible=len(study.sequences) > 1),
             gr.update(choices=titles, value=study.title, visible=len(titles) > 1),
@@ -232,10 +232,10 @@ class _Desk:
         ]
 
 
-def _wish(study: Study, place: float, mode: str, opacity: float, threshold: float, sequence: str | None) -> Wish:
+def _wish(study: Study, index: float, mode: str, opacity: float, threshold: float, sequence: str | None) -> Wish:
     """Take what was asked for, within what there is."""
     return Wish(
-        place=int(min(max(place, 0), len(study.slice_names) - 1)),
+        index=int(min(max(index, 0), len(study.slice_names) - 1)),
         mode=mode if mode in MODES else OUTLINE,
         opacity=min(max(opacity, 0), 1),
         threshold=round(min(max(threshold, LOWEST), HIGHEST), 2),

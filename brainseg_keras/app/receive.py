@@ -59,7 +59,7 @@ async def receive(request: Any, visits: Visits, limit: int) -> list[str]:
         form.check()
     except FormParserError as error:
         form.discard()
-        raise UploadError(400, "This is no form that can be read. Send the files again.") from error
+        raise UploadError(400, "This is not a form that can be read. Send the files again.") from error
     except ClientDisconnect as error:
         form.discard()
         raise UploadError(400, _BROKE_OFF) from error
@@ -127,7 +127,7 @@ class _Form:
     def _open(self) -> None:
         options = self._options_of(self._disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
-            raise UploadError(422, "A part of the form is no file.")
+            raise UploadError(422, "A part of the form is not a file.")
         if len(self.files) >= _MOST_FILES:
             raise UploadError(413, f"More than {_MOST_FILES} files at once. Send them in a zip.")
         file = self._new_folder() / _safe_name(options[b"filename"].decode(errors="replace"))

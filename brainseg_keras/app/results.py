@@ -5,6 +5,7 @@ import io
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from brainseg_keras._version import __version__
 from brainseg_keras.app.study import Answer, Study
 from brainseg_keras.app.view import FILL, OUTLINE, Wish, describe, picture, table
+from brainseg_keras.data.decode.images import mask_picture
 from brainseg_keras.html import whole_page
 from brainseg_keras.reports.page import STYLE, figure, png
 
@@ -33,13 +35,11 @@ def mask_file(study: Study, name: str, threshold: float) -> tuple[str, bytes]:
     answer = study.answers[name]
     labels = answer.labels(threshold)
     if study.pixels.frame is not None:
-        ending = ".nii" if study.scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{study.scan.outputs[0].name}_mask{ending}"
+            path = Path(folder) / f"{study.scan.outputs[0].name}_mask{study.scan.mask_ending}"
             study.pixels.frame.write(labels, path)
             return path.name, path.read_bytes()
-    # As `brainseg predict` writes them: 0 and 255, or the numbers of several classes.
-    shown = labels * np.uint8(255) if len(answer.classes) == 1 else labels
+    shown = mask_picture(labels, len(answer.classes))
     names = [f"{stem.name}_mask.png" for stem in study.scan.outputs]
     if len(shown) == 1:
         return names[0], _gray_png(shown[0])
@@ -76,31 +76,27 @@ def report_file(study: Study, wish: Wish) -> tuple[str, bytes]:
 def _pictures(study: Study, answer: Answer, wish: Wish) -> str:
     """Draw the slice that is shown and, if it is another, the one with most tumour; outlined and filled."""
     figures = []
-    for place in dict.fromkeys((answer.fullest(wish.threshold), wish.place)):
+    for index in dict.fromkeys((answer.fullest(wish.threshold), wish.index)):
         for mode, opacity in ((OUTLINE, 1.0), (FILL, 0.4)):
-            drawn = picture(study, answer, Wish(place, mode, opacity, wish.threshold, wish.sequence))
-            figures.append(figure(png(drawn), f"{study.slice_names[place]}, {mode.lower()}"))
+            drawn = picture(study, answer, Wish(index, mode, opacity, wish.threshold, wish.sequence))
+            figures.append(figure(png(drawn), f"{study.slice_names[index]}, {mode.lower()}"))
     return f'<div class="pictures">{"".join(figures)}</div>'
 
 
 def _facts(study: Study, answer: Answer, wish: Wish) -> dict[str, str]:
-    chosen = answer.predictor.postprocessing
+    chosen = answer.predictor.spec.postprocessing
     spacing = study.pixels.spacing
     height, width = answer.shape[1:]
-    rules = [f"threshold {wish.threshold:g} (default {chosen.threshold:g})"]
-    rules += ["largest component alone"] if chosen.largest_component else []
-    rules += [f"components of {chosen.smallest_component} voxels or more"] if chosen.smallest_component > 1 else []
-    rules += ["mean with the mirror image"] if chosen.flip else []
     size = f"{len(study.slice_names)} slices of {width} x {height} pixels"
     if spacing:
         size += f", {spacing[0]:g} x {spacing[1]:g} x {spacing[2]:g} mm"
     return {
         **describe(answer.measures(wish.threshold)),
         "Scan": size,
-        "Sequences that the network takes": ", ".join(answer.predictor.channels),
+        "Sequences that the network takes": ", ".join(answer.predictor.spec.channels),
         **({"Note": answer.remark} if answer.remark else {}),
-        "Rules": "; ".join(rules),
-        **({"Licence of the weights": licence} if (licence := answer.predictor.info.get("licence")) else {}),
+        "Rules": f"{replace(chosen, threshold=wish.threshold)} (default: {chosen})",
+        **({"License of the weights": license} if (license := answer.predictor.spec.license) else {}),
         "Made by": f"brainseg_keras {__version__}, {time.strftime('%Y-%m-%d %H:%M')}",
     }
 

@@ -17,7 +17,7 @@ from brainseg_keras.app.door import Door, Names
 from brainseg_keras.app.place import own_folder
 from brainseg_keras.app.results import mask_file, report_file
 from brainseg_keras.app.sessions import Models, Visit, Visits
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, missing_extra
 
 
 def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboard_logs") -> dict[str, str]:
@@ -38,7 +38,7 @@ def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboa
         ['lgg']
     """
     from brainseg_keras.inference.networks import ENDINGS
-    from brainseg_keras.models.pretrained import list_pretrained
+    from brainseg_keras.models.weights import list_pretrained
 
     found: dict[str, str] = {}
     for model in map(str, models):
@@ -112,7 +112,7 @@ def _needing_gradio() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InputError("gradio is missing. Install it: pip install 'brainseg_keras[ui]'") from error
+        raise missing_extra("gradio", "ui") from error
 
 
 def _add_routes(app: Any, visits: Visits, limit: int) -> None:
@@ -224,7 +224,7 @@ def _listen(host: str, port: int) -> socket.socket:
     # A name that is no name is a UnicodeError, a port beyond all an OverflowError.
     except (OSError, OverflowError, UnicodeError) as error:
         taken.close()
-        words = getattr(error, "strerror", None) or "this is no name of a machine"
+        words = getattr(error, "strerror", None) or "this is not a name of a machine"
         raise InputError(f"Cannot listen at {host}:{port} ({words}). Give another --port or --host.") from error
     return taken
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainseg_keras.data.modalities import flair_index
 from brainseg_keras.data.scans import Pixels, Scan
 from brainseg_keras.evaluation.lesions import bounding_box
 from brainseg_keras.inference.measures import Measures, measure
@@ -34,12 +35,12 @@ class Answer:
         self.predictor = predictor
         self._images, self.remark = predictor.arrange(pixels, name)
         plain, turned = predictor.both_ways(self._images, progress=progress)
-        maps = (plain + turned) / 2 if predictor.postprocessing.flip else plain
+        maps = (plain + turned) / 2 if predictor.spec.postprocessing.flip else plain
         #: How far the answers to the scan and to its mirror image lie apart, `(slices, height, width)`.
         self.uncertainty = np.float16(np.abs(predictor.tumour(plain) - predictor.tumour(turned)))
         tumour = predictor.tumour(maps)
         #: Names of the labels from 1 on.
-        self.classes = predictor.classes_of(maps)
+        self.classes = predictor.spec.target.classes
         self.shape = tumour.shape
         self._spacing = pixels.spacing
         box = _box(tumour)
@@ -55,25 +56,25 @@ class Answer:
         labels[found.box] = found.labels
         return labels
 
-    def plane(self, place: int, threshold: float) -> np.ndarray:
+    def plane(self, index: int, threshold: float) -> np.ndarray:
         """Make the mask of one slice, `(height, width)`, uint8."""
         found = self._at(threshold)
         labels = np.zeros(self.shape[1:], np.uint8)
         slices, rows, columns = found.box
-        if slices.start <= place < slices.stop:
-            labels[rows, columns] = found.labels[place - slices.start]
+        if slices.start <= index < slices.stop:
+            labels[rows, columns] = found.labels[index - slices.start]
         return labels
 
     def measures(self, threshold: float) -> Measures:
         """Measure the mask of the whole scan."""
         return self._at(threshold).measures
 
-    def attention(self, place: int) -> dict[str, np.ndarray]:
+    def attention(self, index: int) -> dict[str, np.ndarray]:
         """Map where the network looks in one slice; the network runs once a slice."""
-        if place not in self._attention:
-            found = self.predictor.attention(self._images, [place])
-            self._attention[place] = {name: maps[0] for name, maps in found.items()}
-        return self._attention[place]
+        if index not in self._attention:
+            found = self.predictor.attention(self._images, [index])
+            self._attention[index] = {name: maps[0] for name, maps in found.items()}
+        return self._attention[index]
 
     def fullest(self, threshold: float) -> int:
         """Give the slice with most tumour; without any, the middle one."""
@@ -129,9 +130,8 @@ class Study:
 
     @property
     def default_sequence(self) -> str:
-        """FLAIR where it is named; else the second of three, where the LGG set has it; else the first."""
-        names = self.sequences
-        return "FLAIR" if "FLAIR" in names else names[1 if len(names) == 3 else 0]
+        """FLAIR, or what stands where FLAIR usually does."""
+        return self.sequences[flair_index(self.sequences)]
 
     @property
     def slice_names(self) -> list[str]:
@@ -140,7 +140,7 @@ class Study:
             return [file.name for file in self.scan.files]
         return [f"slice {number}" for number in range(1, len(self.pixels.images) + 1)]
 
-    def gray(self, place: int, sequence: str) -> np.ndarray:
+    def gray(self, index: int, sequence: str) -> np.ndarray:
         """Give a slice to look at, `(height, width)`, uint8, with one window for the whole scan."""
         names = self.sequences
         channel = names.index(sequence) if sequence in names else names.index(self.default_sequence)
@@ -148,7 +148,7 @@ class Study:
             low, high = np.percentile(self.pixels.images[..., channel], (1, 99.8))
             self._windows[channel] = (float(low), float(high))
         low, high = self._windows[channel]
-        plane = self.pixels.images[place, ..., channel].astype(np.float32)
+        plane = self.pixels.images[index, ..., channel].astype(np.float32)
         return np.uint8(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255)
 
     def answer(self, name: str, predictor: Predictor, progress: Callable[[float], None]) -> None:

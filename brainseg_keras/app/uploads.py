@@ -1,17 +1,16 @@
 """What a browser sends: loose files and zips, laid out so that patients, volumes and series are found."""
 
 import lzma
-import re
 import shutil
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from brainseg_keras.data.formats.lgg import SLICE
 from brainseg_keras.data.scans import Scan, find_scans
 from brainseg_keras.errors import InputError
 
-_LGG_SLICE = re.compile(r"(?P<patient>.+)_\d+(_mask)?\.tiff?", re.IGNORECASE)
 #: Files that one upload may hold, zips opened.
 MOST_FILES = 20_000
 #: What `zipfile` raises at a zip that is damaged, encrypted, or packed in an unknown way.
@@ -69,7 +68,7 @@ def collect(files: Iterable[str | Path], folder: Path, *, limit: int) -> list[Sc
 
 def _place_of(name: str) -> str:
     """Put a slice of the LGG naming into its patient's folder, as the set itself does."""
-    match = _LGG_SLICE.fullmatch(name)
+    match = SLICE.fullmatch(name)
     return f"{match['patient']}/{name}" if match else name
 
 

@@ -13,8 +13,8 @@ from brainseg_keras.visualization import PREDICTION, TRUTH, draw_fill, draw_heat
 
 OUTLINE, FILL, ATTENTION, UNCERTAINTY = "Outline", "Fill", "Attention", "Uncertainty"
 MODES = (OUTLINE, FILL, ATTENTION, UNCERTAINTY)
-#: Colours of labels: the tumour, or necrotic core, edema, enhancing tumour.
-_COLOURS = {1: (PREDICTION,), 3: (PREDICTION, TRUTH, (255, 200, 40))}
+#: Colors of labels: the tumour, or necrotic core, edema, enhancing tumour.
+_COLORS = {1: (PREDICTION,), 3: (PREDICTION, TRUTH, (255, 200, 40))}
 _LEAST_SIDE = 512
 
 
@@ -23,14 +23,14 @@ class Wish:
     """What is to be shown.
 
     Args:
-        place: Which slice, from 0.
+        index: Which slice, from 0.
         mode: One of `MODES`.
         opacity: Of what lies over the slice, from 0 to 1.
         threshold: Probability above which a pixel is tumour.
         sequence: Name of the sequence.
     """
 
-    place: int
+    index: int
     mode: str = OUTLINE
     opacity: float = 0.5
     threshold: float = 0.5
@@ -53,11 +53,11 @@ def render(study: Study, wish: Wish) -> str:
 
 def picture(study: Study, answer: Answer, wish: Wish) -> np.ndarray:
     """Draw one slice with the outline or the fill of a network's answer, `(height, width, 3)`, uint8."""
-    gray = study.gray(wish.place, wish.sequence)
-    labels = answer.plane(wish.place, wish.threshold)
+    gray = study.gray(wish.index, wish.sequence)
+    labels = answer.plane(wish.index, wish.threshold)
     count = len(answer.classes)
-    colours = _COLOURS.get(count, (PREDICTION,) * count)
-    marked = [(labels == number, colour) for number, colour in enumerate(colours, 1)]
+    colors = _COLORS.get(count, (PREDICTION,) * count)
+    marked = [(labels == number, color) for number, color in enumerate(colors, 1)]
     if wish.mode == FILL:
         return draw_fill(gray, marked, wish.opacity, least=_LEAST_SIDE)
     # An outline that fades: the slice with it over the slice without.
@@ -98,19 +98,19 @@ def _list(rows: dict[str, str]) -> str:
 
 def _figures(study: Study, name: str, answer: Answer, wish: Wish) -> str:
     measures = answer.measures(wish.threshold)
-    here = int((answer.plane(wish.place, wish.threshold) > 0).sum())
+    here = int((answer.plane(wish.index, wish.threshold) > 0).sum())
     said = f"{here:,} pixels marked" if here else "nothing marked"
     if wish.mode == ATTENTION:
         pictures = _attention(study, answer, wish)
     elif wish.mode == UNCERTAINTY:
-        heat = answer.uncertainty[wish.place].astype(np.float32)
-        gray = study.gray(wish.place, wish.sequence)
+        heat = answer.uncertainty[wish.index].astype(np.float32)
+        gray = study.gray(wish.index, wish.sequence)
         # Beyond a half the two answers contradict each other: as bright as can be. The root lifts what is faint.
         drawn = draw_heat(gray, np.sqrt(np.minimum(2 * heat, 1)), longest=_LEAST_SIDE, opacity=wish.opacity)
         pictures = [(drawn, f"Difference from the mirror image's answer: at most {heat.max():.2f}; brightest from 0.5")]
     else:
         pictures = [(picture(study, answer, wish), "")]
-    title = study.slice_names[wish.place]
+    title = study.slice_names[wish.index]
     shown = "".join(_picture(drawn, f"{name}: {title}, {said}. {note}", note, study) for drawn, note in pictures)
     many = " many" if len(pictures) > 1 else ""
     legend = _legend(answer) if wish.mode in (OUTLINE, FILL) else ""
@@ -121,11 +121,11 @@ def _figures(study: Study, name: str, answer: Answer, wish: Wish) -> str:
 
 
 def _attention(study: Study, answer: Answer, wish: Wish) -> list[tuple[np.ndarray, str]]:
-    gray = study.gray(wish.place, wish.sequence)
+    gray = study.gray(wish.index, wish.sequence)
     names = {"grad_cam": "Grad-CAM (this network has no gates)"}
     return [
         (draw_heat(gray, maps, longest=_LEAST_SIDE, opacity=wish.opacity), names.get(name, f"Gate {name}"))
-        for name, maps in answer.attention(wish.place).items()
+        for name, maps in answer.attention(wish.index).items()
     ]
 
 
@@ -147,5 +147,5 @@ def _legend(answer: Answer) -> str:
     classes = answer.classes
     if len(classes) == 1:
         return ""
-    spots = zip(classes, _COLOURS.get(len(classes), (PREDICTION,) * len(classes)), strict=True)
-    return "<p>" + " ".join(f'<span style="color:rgb{colour}">■</span> {name}' for name, colour in spots) + "</p>"
+    spots = zip(classes, _COLORS.get(len(classes), (PREDICTION,) * len(classes)), strict=True)
+    return "<p>" + " ".join(f'<span style="color:rgb{color}">■</span> {name}' for name, color in spots) + "</p>"

@@ -12,7 +12,7 @@ from brainseg_keras.errors import IncompleteError, InputError, TrainingError
 
 app = typer.Typer(
     name="brainseg",
-    help="Published U-Nets for brain tumours in MRI: train, score per patient, look.",
+    help="U-Nets for brain tumours in MRI: train, score per patient, look.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -76,7 +76,7 @@ def run(arguments: list[str] | None = None) -> None:
     except InputError as error:
         _end(2, f"Error: {error}")
     except UnicodeError as error:
-        _end(2, f"Error: A name is no UTF-8 ({error}). Rename the file, or set PYTHONUTF8=1 if it is only the locale.")
+        _end(2, f"Error: A name is not UTF-8 ({error}). Rename the file, or set PYTHONUTF8=1 if it is only the locale.")
     except (TrainingError, IncompleteError) as error:
         _end(1, f"Failed: {error}")
     except OSError as error:

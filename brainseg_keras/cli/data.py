@@ -36,20 +36,19 @@ def phantom(
     """Make synthetic heads with tumours, in the layout of the LGG set or of BraTS."""
     if modalities not in (1, 4):
         raise InputError(f"--modalities is 1 (layout of LGG) or 4 (BraTS). Received: {modalities}.")
-    from brainseg_keras.data.phantom import write_phantom
-    from brainseg_keras.data.phantom_brats import write_brats_phantom
+    from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 
-    numbers = {"patients": patients, "slices": slices, "size": size, "seed": seed}
-    if modalities == 1:
-        folders = [write_phantom(dest, **numbers)]
-    else:
-        volumes = write_brats_phantom(dest, **numbers, format="nifti")
-        try:
-            folders = [write_brats_phantom(dest, **numbers, format="brats-h5"), volumes]
-        except BaseException:
-            # Both or neither: the same command, once there is room, would refuse the one that is there.
-            shutil.rmtree(volumes)
-            raise
+    folders, written = [], []
+    try:
+        for layout in FOLDER_FORMATS.values():
+            if layout.phantom_modalities == modalities:
+                folders.append(layout.write_phantom(dest, patients=patients, slices=slices, size=size, seed=seed))
+                written.append(Path(dest) / layout.phantom)
+    except BaseException:
+        # All or none: the same command, once there is room, would refuse what is there.
+        for folder in written:
+            shutil.rmtree(folder)
+        raise
     text = f"{patients} patients, {patients * slices} slices: {', '.join(map(str, folders))}"
     _report(as_json, text, path=str(folders[0]), paths=list(map(str, folders)), patients=patients)
 
@@ -57,7 +56,7 @@ def phantom(
 @app.command()
 @takes_layout
 def manifest(
-    format: str = typer.Argument(help="Layout of the folder: lgg, brats-h5, nifti, msd or pairs."),
+    format: str = typer.Argument(help="Layout of the folder, such as lgg or nifti; docs/data.md lists them."),
     path: str = options.path(..., declare=typer.Argument, help="The folder."),
     output: str = options.path(..., "-o", "--output", kind="file", help="CSV to write."),
     seed: int = options.SEED,
@@ -123,16 +122,17 @@ def split(
 ) -> None:
     """Write manifests of k folds by patient: each patient is tested once, and validates once."""
     from brainseg_keras.data.manifest import read_manifest, write_manifest
-    from brainseg_keras.data.sources import list_slices
+    from brainseg_keras.data.sources import given_options, list_slices, refuse_options
     from brainseg_keras.data.splits import assign_folds
 
     if path.lower().endswith(".csv"):
+        refuse_options(given_options(**layout), (), f"{path} is a list already")
         table, root = read_manifest(path), Path(path).parent
     else:
         table, root = list_slices(path, **layout)
     files = []
-    for place, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
-        files.append(Path(output) / f"fold{place}.csv")
+    for index, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
+        files.append(Path(output) / f"fold{index}.csv")
         write_manifest(fold, files[-1])
     text = (
         f"{table.patient.nunique()} patients in {folds} folds: {files[0]} to {files[-1].name}. Read them with --root "
@@ -160,7 +160,7 @@ def check(
     from rich.table import Table
 
     from brainseg_keras.cli.progress import plain_console, progress_bar
-    from brainseg_keras.data.checks import check_data
+    from brainseg_keras.data.checking.checks import check_data
     from brainseg_keras.files import MAKER, check_replaceable, write_json, write_whole
     from brainseg_keras.reports.data_page import write_data_page
 

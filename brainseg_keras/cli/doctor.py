@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from brainseg_keras._version import __version__
+from brainseg_keras.errors import install_line
 
 #: Distribution, module, and what installs it.
 REQUIRED = {
@@ -60,7 +61,7 @@ def diagnose() -> dict[str, Any]:
         Versions, devices, missing libraries with the line that installs them, and problems that stop the package.
     """
     missing = {
-        name: f"pip install 'brainseg_keras[{extra}]'"
+        name: install_line(extra)
         for extra, members in EXTRAS.items()
         for name, module in members.items()
         if util.find_spec(module) is None

@@ -72,8 +72,7 @@ def _name(param: typer.CallbackParam) -> str:
     return max(param.opts, key=len)
 
 
-#: What `--model` takes, as a flag or as an argument.
-MODEL_HELP = "Run folder, .keras, .onnx or .tflite file, or a shipped name."
+MODEL = path("lgg", "--model", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")
 DATA = path("phantom", "--data", help="Folder of MRI slices, manifest (.csv), packed data (.h5), or phantom.")
 ROOT = path(None, "--root", help="Folder of the images that a manifest lists, if they moved.")
 SEED = number(0, "--seed", within=ranges.SEED, help="Of the split by patient, where none is fixed.")
@@ -81,7 +80,7 @@ BATCH_SIZE = number(16, "--batch-size", within=ranges.BATCH_SIZE, help="Slices i
 JSON = typer.Option(False, "--json", help="Print one JSON object to standard output.")
 #: How a folder is read: the keywords of `list_slices`.
 LAYOUT = {
-    "format": typer.Option(None, "--format", help="Layout of a folder: lgg, brats-h5, nifti, msd or pairs."),
+    "format": typer.Option(None, "--format", help="Layout of a folder, such as lgg or nifti; docs/data.md lists them."),
     "modalities": typer.Option(None, "--modalities", help="Sequences to read, such as FLAIR or T1ce,FLAIR."),
     "labels": typer.Option(None, "--labels", help="What labels mean: brats2020, brats2023, brats2015, msd or binary."),
     "image_pattern": typer.Option(None, "--image-pattern", help="How images are named: a regular expression."),

@@ -21,7 +21,7 @@ def predict_command(
     output: str = options.path(
         ..., "-o", "--output", kind="folder", help="Folder for masks, overlays and summary.csv."
     ),
-    model: str = options.path("lgg", "--model", help=options.MODEL_HELP),
+    model: str = options.MODEL,
     threshold: float = number(
         None,
         "--threshold",
@@ -59,7 +59,7 @@ def predict_command(
         "flip": flip,
     }
     changed = {name: value for name, value in given.items() if value is not None}
-    predictor.postprocessing = dataclasses.replace(predictor.postprocessing, **changed)
+    predictor = predictor.adapted(postprocessing=dataclasses.replace(predictor.spec.postprocessing, **changed))
     done = predict(
         scans,
         output,
@@ -82,7 +82,7 @@ def predict_command(
 
 
 def export_command(
-    model: str = options.path("lgg", declare=typer.Argument, help="Run folder, .keras file, or a shipped name."),
+    model: str = options.path("lgg", "--model", help="Run folder, .keras file, or a shipped name."),
     output: str = options.path(
         ..., "-o", "--output", kind="either", help="File (.onnx, .tflite) or folder (SavedModel)."
     ),

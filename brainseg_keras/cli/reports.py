@@ -17,7 +17,7 @@ from brainseg_keras.files import check_output
 
 @takes_layout
 def evaluate_command(
-    model: str = options.path("lgg", declare=typer.Argument, help=options.MODEL_HELP),
+    model: str = options.MODEL,
     data: str = DATA,
     split: str = typer.Option("test", help="train, val, test or all."),
     output: str = options.path(
@@ -25,7 +25,7 @@ def evaluate_command(
     ),
     spacing: str = typer.Option(
         None,
-        help=f"Millimetres between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}. Without it, "
+        help=f"Millimeters between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}. Without it, "
         "where the files do not say, distances are measured slice by slice in pixels.",
     ),
     tolerance: float = number(
@@ -84,7 +84,7 @@ def evaluate_command(
 
 @takes_layout
 def tune_command(
-    model: str = options.path(..., declare=typer.Argument, help="Run folder, or a model file with -o."),
+    model: str = options.path(..., "--model", help="Run folder, or a model file with -o."),
     data: str = DATA,
     output: str = options.path(
         None, "-o", "--output", kind="folder", help="Folder for postprocess.json; default the run folder."
@@ -114,12 +114,10 @@ def tune_command(
     if as_json:
         typer.echo(json.dumps(tuned.record))
         return
-    chosen, record = tuned.postprocessing, tuned.record
+    record = tuned.record
     typer.echo(
-        f"threshold {chosen.threshold:g}, smallest component {chosen.smallest_component}, largest component "
-        f"{'alone' if chosen.largest_component else 'and others'}, flip averaging {'on' if chosen.flip else 'off'}: "
-        f"Dice per patient {record['mean_dice']:.3f}, before {record['mean_dice_default']:.3f}, n = {record['n']} "
-        f"(validation, chose it among {record['tried']} settings)"
+        f"{tuned.postprocessing}: Dice per patient {record['mean_dice']:.3f}, before "
+        f"{record['mean_dice_default']:.3f}, n = {record['n']} (validation, chose it among {record['tried']} settings)"
     )
 
 
@@ -133,18 +131,18 @@ def compare_command(
 
     from brainseg_keras.evaluation import interval_text
     from brainseg_keras.evaluation.statistics import FEWEST_FOR_INTERVAL, FEWEST_FOR_P
-    from brainseg_keras.reports.compare import compare, favours
+    from brainseg_keras.reports.compare import compare, favors
 
     compared = compare(first, second)
     if as_json:
         rows = {
-            name: dataclasses.asdict(result) | {"favours": favours(name, result)} for name, result in compared.items()
+            name: dataclasses.asdict(result) | {"favors": favors(name, result)} for name, result in compared.items()
         }
         typer.echo(json.dumps(rows))
         return
     patients = next(iter(compared.values())).n
     table = Table(title=f"{first} minus {second}, {patients} patient{'s' * (patients != 1)}")
-    for heading in ("score", "difference", "95 % interval", "p (bootstrap)", "p (Wilcoxon)", "favours"):
+    for heading in ("score", "difference", "95 % interval", "p (bootstrap)", "p (Wilcoxon)", "favors"):
         table.add_column(heading)
     for name, result in compared.items():
         table.add_row(
@@ -153,7 +151,7 @@ def compare_command(
             "none" if result.low is None else interval_text(result.low, result.high, "+.4f"),
             "none" if result.p_bootstrap is None else f"{result.p_bootstrap:.4f}",
             f"{result.p_wilcoxon:.4f}",
-            favours(name, result),
+            favors(name, result),
         )
     plain_console().print(table, soft_wrap=True)
     if patients < FEWEST_FOR_P:

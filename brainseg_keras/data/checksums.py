@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainseg_keras.data.images import pixel_checksum
+from brainseg_keras.data.decode.images import pixel_checksum
 from brainseg_keras.data.volumes import Volume, VolumeSource
 
 #: Checksums that are kept of each channel. Of a patient who lost half of the slices one is found in 15 of 16.
@@ -50,8 +50,8 @@ def slice_checksums(images: np.ndarray) -> tuple[str, ...]:
         True
     """
     found: set[str] = set()
-    for place in range(images.shape[-1]):
-        channel = np.ascontiguousarray(images[..., place])
+    for index in range(images.shape[-1]):
+        channel = np.ascontiguousarray(images[..., index])
         shows = (channel != channel[:, :1, :1]).mean(axis=(1, 2)) > _SHOWS
         found.update(sorted({pixel_checksum(plane)[:16] for plane in _half_precision(channel)[shows]})[:_KEPT])
     return tuple(sorted(found))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainseg_keras.data.brats import find_brats_root
-from brainseg_keras.data.lgg import find_lgg_root, read_lgg
-from brainseg_keras.errors import IncompleteError, InputError, first_line
+from brainseg_keras.data.formats.brats_h5 import find_brats_root
+from brainseg_keras.data.formats.lgg import find_lgg_root, read_lgg
+from brainseg_keras.errors import IncompleteError, InputError, first_line, optional_import
 
 HANDLES = {"lgg": "mateuszbuda/lgg-mri-segmentation", "brats2020": "awsaf49/brats2020-training-data"}
 _TOKEN = (
@@ -70,11 +70,7 @@ def fetch(name: str, *, download: Callable[[str], str] | None = None) -> Fetched
 
 
 def _kagglehub() -> Callable[[str], str]:
-    try:
-        import kagglehub
-    except ImportError as error:
-        raise InputError("kagglehub is missing. Install it: pip install 'brainseg_keras[kaggle]'") from error
-    return kagglehub.dataset_download
+    return optional_import("kagglehub", "kaggle").dataset_download
 
 
 def _check_lgg(folder: Path) -> Fetched:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.decode.images import pixel_checksum
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import printable, write_whole
 
@@ -25,7 +27,7 @@ def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> p
         Table of those columns, sorted by patient and slice.
 
     Raises:
-        InputError: The file is missing, is no manifest, names a slice twice or a patient in two splits.
+        InputError: The file is missing, is not a manifest, names a slice twice or a patient in two splits.
 
     Example:
         >>> import tempfile, pathlib
@@ -47,7 +49,7 @@ def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> p
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise InputError(
-            f"{path} is no manifest: the columns {', '.join(missing)} are missing. "
+            f"{path} is not a manifest: the columns {', '.join(missing)} are missing. "
             "Write one with: brainseg data manifest lgg FOLDER -o FILE"
         )
     for column in ("slice", "tumour_pixels"):
@@ -61,9 +63,41 @@ def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> p
     return table[list(COLUMNS)].sort_values(["patient", "slice"], ignore_index=True)
 
 
-def rows_of_patients(
+def slice_row(
+    dataset: str,
+    patient: str,
+    number: int,
+    image: str,
+    mask: str,
+    labels: np.ndarray,
+    pixels: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Make the row of a slice, with an empty `split`.
+
+    Args:
+        dataset: Name of its format, with the scheme of its labels where it has one.
+        patient: Whose it is.
+        number: Of the slice.
+        image: Path of the image below the root.
+        mask: Path of the mask.
+        labels: The decoded mask, 0 for background.
+        pixels: The decoded image where the sha256 columns are to be filled.
+
+    Returns:
+        The columns of a manifest.
+
+    Example:
+        >>> slice_row("lgg", "A", 1, "A_1.tif", "A_1_mask.tif", np.eye(3))["tumour_pixels"]
+        3
+    """
+    count = int((labels > 0).sum())
+    checksums = ("", "") if pixels is None else (pixel_checksum(pixels), pixel_checksum(labels))
+    return dict(zip(COLUMNS, (dataset, patient, number, image, mask, "", count, *checksums), strict=True))
+
+
+def table_of_patients(
     patients: Mapping[str, Any], read: Callable[[Any], list[dict]], skipped: dict[str, str] | None
-) -> list[dict]:
+) -> pd.DataFrame:
     """List the slices of each patient in turn.
 
     Args:
@@ -72,14 +106,14 @@ def rows_of_patients(
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
 
     Returns:
-        Rows of a manifest.
+        Table with the columns of a manifest.
 
     Raises:
         InputError: Files that are wrong, unless `skipped` takes them.
 
     Example:
-        >>> rows_of_patients({"A": 2}, lambda count: [{"slice": n} for n in range(count)], None)
-        [{'slice': 0}, {'slice': 1}]
+        >>> table_of_patients({"A": 2}, lambda count: [{"slice": n} for n in range(count)], None).slice.tolist()
+        [0, 1]
     """
     rows = []
     for name, files in patients.items():
@@ -91,7 +125,7 @@ def rows_of_patients(
             if skipped is None:
                 raise
             skipped[name] = str(error)
-    return rows
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _refuse_unprintable(rows: list[dict]) -> None:
@@ -100,7 +134,7 @@ def _refuse_unprintable(rows: list[dict]) -> None:
         for column in ("patient", "image", "mask"):
             name = row.get(column, "")
             if name != printable(name):
-                raise InputError(f"The name {printable(name)} is no text in this system's encoding. Rename the file.")
+                raise InputError(f"The name {printable(name)} is not text in this system's encoding. Rename the file.")
 
 
 def check_table(table: pd.DataFrame, origin: str, *, allow_shared_patients: bool = False) -> None:

@@ -25,6 +25,55 @@ SPELLINGS = {
 _TOKEN = re.compile(rf"(?:^|[_\-. ])({'|'.join(sorted(SPELLINGS, key=len, reverse=True))})(?=[_\-. ]|$)", re.IGNORECASE)
 
 
+def standard_name(name: str) -> str:
+    """Bring one spelling of a sequence to the name that is used here.
+
+    Args:
+        name: As somebody wrote it.
+
+    Returns:
+        The name, or what was given where it is none of the spellings.
+
+    Example:
+        >>> standard_name("t1Gd"), standard_name("ADC")
+        ('T1ce', 'ADC')
+    """
+    return SPELLINGS.get(name.lower(), name)
+
+
+def names_of(modalities: Sequence[str] | str | None) -> list[str] | None:
+    """Read names of sequences, as a list or as one text with commas.
+
+    Args:
+        modalities: Either, or None.
+
+    Returns:
+        A list, or None where there are none.
+
+    Example:
+        >>> names_of("T1ce, FLAIR")
+        ['T1ce', 'FLAIR']
+    """
+    given = modalities.split(",") if isinstance(modalities, str) else modalities or []
+    return [name.strip() for name in given if name.strip()] or None
+
+
+def flair_index(names: Sequence[str]) -> int:
+    """Say which channel shows a tumour best: FLAIR, or what stands where FLAIR usually does.
+
+    Args:
+        names: Of the channels.
+
+    Returns:
+        That of FLAIR; where none is called so the second of three, as in the LGG set, else the first.
+
+    Example:
+        >>> flair_index(("T1", "T2", "FLAIR")), flair_index(("red", "green", "blue"))
+        (2, 1)
+    """
+    return list(names).index("FLAIR") if "FLAIR" in names else int(len(names) == 3)
+
+
 def split_modality(stem: str) -> tuple[str, str | None]:
     """Find the sequence that a file name speaks of.
 
@@ -45,7 +94,7 @@ def split_modality(stem: str) -> tuple[str, str | None]:
         return stem, None
     last = found[-1]
     rest = (stem[: last.start()] + stem[last.end() :]).strip("_-. ")
-    return rest, SPELLINGS[last.group(1).lower()]
+    return rest, standard_name(last.group(1))
 
 
 def arrange_channels(

@@ -7,11 +7,11 @@ import cv2
 import keras
 import numpy as np
 
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.batches import OrderedBatches, SliceBatches, load_slices
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.augmentation import Augmentation
+from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.targets import Target
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.targets import Target
 
 
 def make_dataset(
@@ -46,7 +46,7 @@ def make_dataset(
         clahe: Clip limit of CLAHE; 0 for none.
         target: What the masks become: `tumour` for one channel, `classes` for background and three exclusive classes,
             `regions` for whole tumour, tumour core and enhancing tumour.
-        context: Neighbouring slices on each side that become further channels (2.5-D).
+        context: Neighboring slices on each side that become further channels (2.5-D).
         split_seed: Of the split by patient, where neither the data nor this package fixes one: the same in all calls of
             one training, else patients cross.
         seed: Of order and augmentation; the same seed gives the same batches.

@@ -35,7 +35,7 @@ class MetPatient:
         tuned: Whether this patient also chose the postprocessing.
 
     Raises:
-        InputError: An unknown role, or entries that are no text.
+        InputError: An unknown role, or entries that are not text.
 
     Example:
         >>> MetPatient("A", "train").is_same("A", ["0123456789abcdef"])
@@ -136,8 +136,8 @@ class Roles:
             if known is None or known.role == "test":
                 patients.insert(0, MetPatient(name, "tuned", tuple(slices), tuned=True))
             else:
-                place = patients.index(known)
-                patients[place] = dataclasses.replace(known, tuned=True)
+                index = patients.index(known)
+                patients[index] = dataclasses.replace(known, tuned=True)
         return dataclasses.replace(self, patients=tuple(patients))
 
     def splits_for(self, source: VolumeSource) -> pd.Series:

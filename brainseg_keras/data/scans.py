@@ -1,54 +1,26 @@
 """What a person hands over to be segmented: pictures, patients' folders, volumes; found first, read one at a time."""
 
-import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
-from brainseg_keras.data.images import LONGEST_SIDE, read_image
-from brainseg_keras.data.medical import (
-    NiftiFrame,
-    dicom_series,
-    is_dicom,
-    read_brats_slice,
-    read_dicom,
-    read_nifti,
-)
-from brainseg_keras.data.modalities import split_modality
+from brainseg_keras.data.decode.images import LONGEST_SIDE
+from brainseg_keras.data.formats.base import Group, Pixels, ScanFormat
+from brainseg_keras.data.formats.registry import SCAN_FORMATS
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import expand, printable
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SHORTEST_SIDE = 16
-_LGG_SLICE = re.compile(r"(?P<patient>.+)_(?P<number>\d+)\.tiff?", re.IGNORECASE)
-_BRATS_SLICE = re.compile(r"(?P<volume>.+)_slice_(?P<number>\d+)\.(h5|hdf5)", re.IGNORECASE)
+_ENDINGS = ", ".join(dict.fromkeys(ending for format in SCAN_FORMATS for ending in format.endings))
 _TRUTH = re.compile(r"(^|[_\-.])(mask|seg|label|labels)$", re.IGNORECASE)
 #: What `predict` writes beside `<name>_mask`.
 _RESULT = re.compile(r"(?P<name>.+)_(overlay|attention|grad_cam|dec\d+_att|probability(_\d+)?)")
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """What stands in a scan's files.
-
-    Args:
-        images: Array of shape `(slices, height, width, channels)`.
-        channels: Names of the sequences, or None where the files do not say.
-        spacing: Millimetres between slices, rows and columns, or None.
-        frame: Of a NIfTI volume: what brings a mask back into its file's own array.
-    """
-
-    images: np.ndarray
-    channels: tuple[str, ...] | None = None
-    spacing: tuple[float, float, float] | None = None
-    frame: NiftiFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -56,13 +28,13 @@ class Scan:
     """One thing to segment: a patient's slices, a volume, or a lone picture.
 
     Args:
-        kind: `pictures`, `nifti`, `dicom` or `h5`.
+        format: What reads it.
         files: Its files, slices in order, or one file a sequence.
-        outputs: Where results go below the output folder, without ending: one a slice file, or one a NIfTI volume.
-        channels: Sequence of each NIfTI file, where the names say.
+        outputs: Where results go below the output folder, without ending: one a slice file, or one a volume.
+        channels: Sequence of each file of a volume, where the names say.
     """
 
-    kind: str
+    format: ScanFormat
     files: tuple[Path, ...]
     outputs: tuple[PurePath, ...]
     channels: tuple[str, ...] | None = None
@@ -71,6 +43,11 @@ class Scan:
     def name(self) -> str:
         """What messages call it."""
         return str(self.files[0] if len(self.files) == 1 else self.files[0].parent)
+
+    @property
+    def mask_ending(self) -> str:
+        """Ending of the masks and maps that are written for it."""
+        return self.format.mask_ending(self.files[0])
 
     def read(self) -> Pixels:
         """Decode it.
@@ -82,21 +59,11 @@ class Scan:
             InputError: A file that cannot be read, sizes that differ, sides outside 16 to 8192, values that are not
                 finite, a picture of one value.
         """
-        pixels = self._decode()
+        pixels = self.format.decode(self.files)
+        if self.channels:
+            pixels = replace(pixels, channels=self.channels)
         self._check(pixels.images)
         return pixels
-
-    def _decode(self) -> Pixels:
-        if self.kind == "nifti":
-            volumes = [read_nifti(file) for file in self.files]
-            images = _stack([volume.images for volume in volumes], self.files, axis=-1)
-            return Pixels(images, self.channels, volumes[0].spacing, volumes[0].frame)
-        if self.kind == "dicom":
-            return Pixels(*read_dicom(self.files))
-        if self.kind == "h5":
-            slices = [read_brats_slice(file) for file in self.files]
-            return Pixels(_stack([image for image, _ in slices], self.files), slices[0][1])
-        return Pixels(_stack([read_image(file) for file in self.files], self.files))
 
     def without(self, faults: dict[str, str]) -> "Scan":
         """Leave out slices that have faults.
@@ -113,7 +80,7 @@ class Scan:
         if not faults:
             return self
         kept = [pair for pair in zip(self.files, self.outputs, strict=False) if str(pair[0]) not in faults]
-        if self.kind == "nifti" or not kept:
+        if len(self.outputs) < len(self.files) or not kept:
             raise InputError(next(iter(faults.values())))
         files, outputs = zip(*kept, strict=True)
         return replace(self, files=files, outputs=outputs)
@@ -128,9 +95,9 @@ class Scan:
             InputError: None can be read, or it is one volume.
         """
         faults = {}
-        for file, output in zip(self.files, self.outputs, strict=False):
+        for file, _ in zip(self.files, self.outputs, strict=False):
             try:
-                Scan(self.kind, (file,), (output,))._decode()
+                self.format.decode([file])
             except InputError as error:
                 faults[str(file)] = str(error)
         return self.without(faults), faults
@@ -146,16 +113,6 @@ class Scan:
             raise InputError(f"{self.name} holds NaN or infinite values. Replace them in the file.")
         if images.min() == images.max():
             raise InputError(f"Every pixel of {self.name} is {images.flat[0]}: nothing to see. Restore the file.")
-
-
-def _stack(arrays: Sequence[np.ndarray], files: Sequence[Path], axis: int = 0) -> np.ndarray:
-    for array, file in zip(arrays, files, strict=True):
-        if array.shape != arrays[0].shape:
-            raise InputError(
-                f"{file} is of shape {array.shape}, but {files[0]} of {arrays[0].shape}. Bring them to one size and "
-                "one number of channels, or take one out."
-            )
-    return np.concatenate(arrays, axis=-1) if axis == -1 else np.stack(arrays)
 
 
 def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:
@@ -178,7 +135,7 @@ def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:
 
     Example:
         >>> import tempfile
-        >>> from brainseg_keras.data.phantom import write_phantom
+        >>> from brainseg_keras.data.phantom.lgg import write_phantom
         >>> root = write_phantom(tempfile.mkdtemp() + "/data", patients=3, slices=8, size=64)
         >>> [len(scan.files) for scan in find_scans([root])]
         [8, 8, 8]
@@ -193,8 +150,8 @@ def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:
             found = _scans_in(path)
             if not found:
                 raise InputError(
-                    f"No image in {path}. Expected {', '.join(PICTURES)}, .nii, .nii.gz, .dcm or .h5 files; those "
-                    "named *_mask, *_seg or *_label are passed over."
+                    f"No image in {path}. Expected {_ENDINGS} files; those named *_mask, *_seg or *_label are passed "
+                    "over."
                 )
             scans += found
         elif path.is_file():
@@ -207,131 +164,58 @@ def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:
 
 
 def _lone_scan(file: Path) -> Scan:
-    kind = _kind(file)
-    if kind is None:
-        raise InputError(
-            f"{file} is of a kind that is not read here. Expected {', '.join(PICTURES)}, .nii, .nii.gz, .dcm or .h5."
-        )
-    match = _LGG_SLICE.fullmatch(file.name)
-    in_patient_folder = match and match["patient"].lower() == file.absolute().parent.name.lower()
-    below = PurePath(file.absolute().parent.name) if in_patient_folder else PurePath()
-    channels = None
-    if kind == "nifti":
-        modality = split_modality(_stem(file))[1]
-        channels = (modality,) if modality else None
-    return Scan(kind, (file,), (below / _stem(file),), channels)
+    format = _format_of(file)
+    if format is None:
+        raise InputError(f"{file} is of a kind that is not read here. Expected {_ENDINGS}.")
+    folder = file.absolute().parent
+    (group,) = format.group([file], folder)
+    return _scan(format, group, PurePath(folder.name) if format.own_folder else PurePath())
+
+
+def _scan(format: ScanFormat, group: Group, below: PurePath) -> Scan:
+    return Scan(format, group.files, tuple(below / name for name in group.outputs), group.channels)
 
 
 def _scans_in(folder: Path) -> list[Scan]:
     # A patient's own folder gives the same results as the tree in which it stands.
-    root = folder.parent if _patient_slices(folder) else folder
+    patients = [format for format in SCAN_FORMATS if format.own_folder]
+    alone = any(format.claims(file) for file in _images_in(folder) for format in patients)
+    root = folder.parent if alone else folder
     scans: list[Scan] = []
-    for place in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
-        if any(part.startswith(".") for part in place.relative_to(folder).parts):
+    for path in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        scans += _scans_directly_in(place, place.relative_to(root))
+        files: dict[ScanFormat | None, list[Path]] = {format: [] for format in SCAN_FORMATS}
+        for file in _images_in(path):
+            files.setdefault(_format_of(file), []).append(file)
+        for format in SCAN_FORMATS:
+            groups = format.group(files[format], path) if files[format] else []
+            scans += [_scan(format, group, path.relative_to(root)) for group in groups]
     return scans
-
-
-def _scans_directly_in(folder: Path, below: PurePath) -> list[Scan]:
-    patient = _patient_slices(folder)
-    files: dict[str, list[Path]] = {"pictures": [], "nifti": [], "dicom": [], "h5": []}
-    for file in _images_in(folder):
-        if file not in patient and (kind := _kind(file)):
-            files[kind].append(file)
-    groups = [("pictures", patient)] if patient else []
-    groups += [("pictures", (file,)) for file in files["pictures"]]
-    groups += [("dicom", series) for series in dicom_series(files["dicom"])]
-    groups += [("h5", volume) for volume in _brats_volumes(files["h5"])]
-    scans = [Scan(kind, members, tuple(below / _stem(file) for file in members)) for kind, members in groups]
-    return scans + _nifti_scans(files["nifti"], folder, below)
 
 
 def _images_in(folder: Path) -> list[Path]:
     """List a folder's files that are neither hidden nor a mask nor what was made beside one by `predict`."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
-    masked = {_stem(file).removesuffix("_mask") for file in files if _stem(file).endswith("_mask")}
-    results = (_RESULT.fullmatch(_stem(file)) for file in files)
+    stems = [_stem(file) for file in files]
+    masked = {stem.removesuffix("_mask") for stem in stems if stem.endswith("_mask")}
+    results = map(_RESULT.fullmatch, stems)
     return [
         file
-        for file, result in zip(files, results, strict=True)
-        if not _TRUTH.search(_stem(file)) and not (result and result["name"] in masked)
+        for file, stem, result in zip(files, stems, results, strict=True)
+        if not _TRUTH.search(stem) and not (result and result["name"] in masked)
     ]
 
 
-def _nifti_scans(files: list[Path], folder: Path, below: PurePath) -> list[Scan]:
-    named: dict[str, list[tuple[str, Path]]] = {}
-    nameless = []
-    for file in files:
-        rest, modality = split_modality(_stem(file))
-        if modality:
-            named.setdefault(rest, []).append((modality, file))
-        else:
-            nameless.append(file)
-    scans = []
-    for rest, members in named.items():
-        names = tuple(modality for modality, _ in members)
-        if len(members) > 1 and len(set(names)) == len(names):
-            # What stands after the sequence is how a file was made, and not whose it is.
-            begins = rest and _stem(members[0][1]).startswith(rest)
-            stem = rest if begins else "_".join(part for part in (folder.name, rest) if part)
-            scans.append(Scan("nifti", tuple(file for _, file in members), (below / stem,), names))
-        else:
-            scans += [Scan("nifti", (file,), (below / _stem(file),), (name,)) for name, file in members]
-    if nameless and any(len(scan.files) > 1 for scan in scans):
-        # Beside sequences that belong together, what names none is a mask or a map, not another scan.
-        _log.warning(
-            "%s: %d volumes that name no sequence are passed over beside those that do, the first is %s. To segment "
-            "them, name the files.",
-            printable(folder),
-            len(nameless),
-            printable(nameless[0].name),
-        )
-        nameless = []
-    return scans + [Scan("nifti", (file,), (below / _stem(file),)) for file in nameless]
-
-
-def _brats_volumes(files: list[Path]) -> list[tuple[Path, ...]]:
-    volumes: dict[str, list[tuple[int, Path]]] = {}
-    for file in files:
-        match = _BRATS_SLICE.fullmatch(file.name)
-        volumes.setdefault(match["volume"] if match else file.name, []).append(
-            (int(match["number"]) if match else 0, file)
-        )
-    return [tuple(file for _, file in sorted(members)) for members in volumes.values()]
-
-
-def _patient_slices(folder: Path) -> tuple[Path, ...]:
-    """Slices of a folder that is one patient's in the LGG layout: named as its files begin."""
-    numbered = []
-    for file in folder.iterdir():
-        match = _LGG_SLICE.fullmatch(file.name)
-        if match and match["patient"].lower() == folder.absolute().name.lower() and file.is_file():
-            numbered.append((int(match["number"]), file))
-    return tuple(file for _, file in sorted(numbered))
-
-
-def _kind(file: Path) -> str | None:
-    name = file.name.lower()
-    if name.endswith(PICTURES):
-        return "pictures"
-    if name.endswith((".nii", ".nii.gz")):
-        return "nifti"
-    if name.endswith((".h5", ".hdf5")):
-        return "h5"
-    # Series are often named by numbers with dots, whose last part is no ending.
-    return "dicom" if name.endswith(".dcm") or is_dicom(file) else None
+def _format_of(file: Path) -> ScanFormat | None:
+    """Ask all formats for the name of a file before any for its content, for which it is opened."""
+    by_name = (format for format in SCAN_FORMATS if format.claims(file))
+    return next(by_name, None) or next((format for format in SCAN_FORMATS if format.recognizes(file)), None)
 
 
 def _stem(file: Path) -> str:
-    for ending in (".nii.gz", ".nii"):
-        if file.name.lower().endswith(ending):
-            return file.name[: -len(ending)]
-    return file.stem if _known_ending(file) else file.name
-
-
-def _known_ending(file: Path) -> bool:
-    return file.suffix.lower() in (*PICTURES, ".h5", ".hdf5", ".dcm")
+    """Give a file's name without any known ending."""
+    return min((format.stem(file) for format in SCAN_FORMATS), key=len)
 
 
 def _tell_apart(scans: list[Scan]) -> list[Scan]:
@@ -341,9 +225,9 @@ def _tell_apart(scans: list[Scan]) -> list[Scan]:
     for scan in scans:
         outputs = list(scan.outputs)
         if len(scan.files) == len(outputs):
-            for place, (file, output) in enumerate(zip(scan.files, outputs, strict=True)):
+            for index, (file, output) in enumerate(zip(scan.files, outputs, strict=True)):
                 if shared[str(output).lower()] > 1:
-                    outputs[place] = output.with_name(file.name)
+                    outputs[index] = output.with_name(file.name)
         told.append(replace(scan, outputs=tuple(PurePath(os.fsdecode(printable(o).encode("utf-8"))) for o in outputs)))
     return told
 

@@ -4,33 +4,24 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from brainseg_keras.data import phantom, phantom_brats
-from brainseg_keras.data.brats import find_brats_root, read_brats, read_brats_patient
-from brainseg_keras.data.labels import CLASSES, scheme_classes
-from brainseg_keras.data.lgg import CHANNELS, find_lgg_root, read_lgg
+from brainseg_keras.data.formats.base import FolderFormat
+from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 from brainseg_keras.data.manifest import read_manifest
-from brainseg_keras.data.medical import BRATS_CHANNELS
-from brainseg_keras.data.nifti import find_msd_root, read_msd, read_nifti_folders, read_nifti_patient, sequences
-from brainseg_keras.data.pairs import is_pairs, pairs_channels, pairs_reader, read_pairs
+from brainseg_keras.data.modalities import names_of
+from brainseg_keras.data.phantom import brats as brats_phantom
+from brainseg_keras.data.phantom import lgg as lgg_phantom
 from brainseg_keras.data.splits import assign_splits, has_fixed_split
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.data.volumes import FileVolumes, SelectedChannels, VolumeSource
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import expand
 
-FORMATS = ("lgg", "brats-h5", "nifti", "msd", "pairs")
-LAYOUTS = """
-  lgg       <patient>/<patient>_<n>.tif with <patient>_<n>_mask.tif (or in kaggle_3m/)
-  brats-h5  volume_<v>_slice_<s>.h5 (or in content/data/)
-  nifti     <patient>_flair.nii.gz with <patient>_seg.nii.gz, and the like
-  msd       dataset.json, imagesTr/, labelsTr/
-  pairs     images/ and masks/"""
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +41,7 @@ def open_source(
     Args:
         path: A folder of a known layout, a manifest CSV, a packed `.h5`, or `phantom` (made once and kept; with
             `format="brats-h5"` or `"nifti"` that of four sequences and three classes).
-        format: Layout of a folder: `lgg`, `brats-h5`, `nifti`, `msd` or `pairs`; None detects it.
+        format: Layout of a folder, a key of `FOLDER_FORMATS`; None detects it.
         root: Folder of the images that a manifest lists, where it is not the manifest's own.
         seed: Of the split by patient, where neither the data nor this package fixes one.
         modalities: Sequences to read, in this order, as names or as one text with commas; None reads all. Of pairs, the
@@ -63,28 +54,31 @@ def open_source(
         A source of volumes.
 
     Raises:
-        InputError: Nothing there, an unknown layout, or files that are wrong.
+        InputError: Nothing there, an unknown layout, files that are wrong, or an option that means nothing for them.
 
     Example:
         >>> open_source("phantom").channels
         ('T1', 'FLAIR', 'T1ce')
     """
     modalities = names_of(modalities)
-    if str(path) == "phantom":
-        path = cached_phantom(format or "lgg")
-    path = Path(expand(path, "data"))
-    if path.suffix.lower() in (".h5", ".hdf5") and not path.is_dir():
-        return _select(StoredVolumes(path), modalities)
-    if path.suffix.lower() == ".csv":
-        return _from_manifest(path, root, modalities)
-    table, folder = list_slices(
-        path,
+    given = given_options(
         format=format,
+        root=root,
         modalities=modalities,
         labels=labels,
         image_pattern=image_pattern,
         label_pattern=label_pattern,
     )
+    if str(path) == "phantom":
+        path = cached_phantom(format or "lgg")
+    path = Path(expand(path, "data"))
+    if path.suffix.lower() in (".h5", ".hdf5") and not path.is_dir():
+        refuse_options(given, ("modalities",), f"{path} is a packed data set")
+        return _select(StoredVolumes(path), modalities)
+    if path.suffix.lower() == ".csv":
+        refuse_options(given, ("modalities", "root"), f"{path} is a manifest")
+        return _from_manifest(path, root, modalities)
+    table, folder = list_folder(path, given)
     table, unnamed = assign_splits(table, seed=seed)
     if unnamed:
         _log.warning(
@@ -92,7 +86,7 @@ def open_source(
             len(unnamed),
             ", ".join(unnamed),
         )
-    return _select(source_of(table, folder, modalities, seeded=not has_fixed_split(table)), modalities)
+    return source_of(table, folder, modalities, seeded=not has_fixed_split(table))
 
 
 def list_slices(
@@ -122,77 +116,101 @@ def list_slices(
         Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
 
     Raises:
-        InputError: Nothing there, an unknown layout, or files that are wrong.
+        InputError: Nothing there, an unknown layout, files that are wrong, or an option that the list does not need.
     """
-    if format not in (None, *FORMATS):
-        raise InputError(f"format is one of {', '.join(FORMATS)}. Received: {format!r}.")
-    path, modalities = Path(path), names_of(modalities)
+    given = given_options(
+        format=format,
+        modalities=names_of(modalities),
+        labels=labels,
+        image_pattern=image_pattern,
+        label_pattern=label_pattern,
+    )
+    layout = _layout_of(Path(path), given)
+    if "modalities" in given and "modalities" not in layout.list_options:
+        raise InputError(
+            f"The files of the format {layout.name} hold all sequences, so that a list of them takes no --modalities. "
+            "Leave it out, and give it where the list is read."
+        )
+    return list_folder(path, given, checksums=checksums, skipped=skipped)
+
+
+def given_options(**options: Any) -> dict[str, Any]:
+    """Keep the options that somebody gave.
+
+    Args:
+        **options: Keywords of `open_source`, None where nothing was given.
+
+    Returns:
+        The others.
+
+    Example:
+        >>> given_options(format="lgg", labels=None)
+        {'format': 'lgg'}
+    """
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def list_folder(
+    path: str | Path, given: dict[str, Any], *, checksums: bool = False, skipped: dict[str, str] | None = None
+) -> tuple[pd.DataFrame, Path]:
+    """List the slices of a folder that is to be read.
+
+    Args:
+        path: The folder.
+        given: Options as from `given_options`.
+        checksums: See `list_slices`.
+        skipped: See `list_slices`.
+
+    Returns:
+        Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
+
+    Raises:
+        InputError: Nothing there, an unknown layout, files that are wrong, or an option that the format does not take.
+    """
+    layout = _layout_of(Path(path), given)
+    refuse_options(given, ("format", *layout.options), f"{path} is read in the format {layout.name}")
+    options = {name: given[name] for name in layout.list_options if name in given}
+    return layout.list_slices(Path(path), checksums=checksums, skipped=skipped, **options)
+
+
+def refuse_options(given: dict[str, Any], taken: Iterable[str], what: str) -> None:
+    """Refuse options that mean nothing for what is read.
+
+    Args:
+        given: Options as from `given_options`.
+        taken: Those that mean something.
+        what: Begins the message: what is read.
+
+    Raises:
+        InputError: Any other was given.
+    """
+    for name in [name for name in given if name not in taken]:
+        formats = [format.name for format in FOLDER_FORMATS.values() if name in format.options]
+        takers = {"root": "a manifest (.csv)", "format": "a folder"}.get(name) or f"the format {' or '.join(formats)}"
+        raise InputError(
+            f"{what}, which takes no --{name.replace('_', '-')}. Received: {given[name]!r}. Leave it out; only "
+            f"{takers} takes it."
+        )
+
+
+def _layout_of(path: Path, given: dict[str, Any]) -> FolderFormat:
+    format = given.get("format")
+    if format not in (None, *FOLDER_FORMATS):
+        raise InputError(f"format is one of {', '.join(FOLDER_FORMATS)}. Received: {format!r}.")
     if not path.is_dir():
         raise InputError(
             f"No such folder: {path}. --data takes a folder of MRI slices, a manifest (.csv), a packed data set (.h5), "
             "or the word phantom."
         )
-    format = format or ("nifti" if image_pattern and label_pattern else detect_format(path))
-    readers: dict[str, Callable] = {
-        "lgg": read_lgg,
-        "brats-h5": read_brats,
-        "nifti": partial(
-            read_nifti_folders,
-            modalities=modalities,
-            labels=labels,
-            image_pattern=image_pattern,
-            label_pattern=label_pattern,
-        ),
-        "msd": partial(read_msd, modalities=modalities, labels=labels),
-        "pairs": partial(read_pairs, labels=labels, image_pattern=image_pattern),
-    }
-    return readers[format](path, checksums=checksums, skipped=skipped)
-
-
-def names_of(modalities: Sequence[str] | str | None) -> list[str] | None:
-    """Read names of sequences, as a list or as one text with commas.
-
-    Args:
-        modalities: Either, or None.
-
-    Returns:
-        A list, or None where there are none.
-
-    Example:
-        >>> names_of("T1ce, FLAIR")
-        ['T1ce', 'FLAIR']
-    """
-    given = modalities.split(",") if isinstance(modalities, str) else modalities or []
-    return [name.strip() for name in given if name.strip()] or None
-
-
-def detect_format(path: Path) -> str:
-    """Find the layout of a folder.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        One of `FORMATS`.
-
-    Raises:
-        InputError: None of them.
-
-    Example:
-        >>> detect_format(cached_phantom())
-        'lgg'
-    """
-    if find_lgg_root(path):
-        return "lgg"
-    if find_brats_root(path):
-        return "brats-h5"
-    if find_msd_root(path):
-        return "msd"
-    if is_pairs(path):
-        return "pairs"
-    if next(path.rglob("*.nii*"), None) is not None:
-        return "nifti"
-    raise InputError(f"{path} holds no layout that is known here. Expected one of:{LAYOUTS}")
+    if format:
+        return FOLDER_FORMATS[format]
+    layouts = list(FOLDER_FORMATS.values())
+    named = [layout for layout in layouts if layout.named_by and given.keys() >= set(layout.named_by)]
+    found = next(iter(named), None) or next((layout for layout in layouts if layout.detect(path)), None)
+    if found is None:
+        lines = "".join(f"\n  {layout.name:<9} {layout.layout}" for layout in layouts)
+        raise InputError(f"{path} holds no layout that is known here. Expected one of:{lines}")
+    return found
 
 
 def source_of(
@@ -203,7 +221,7 @@ def source_of(
     Args:
         table: Rows of a manifest.
         root: Folder to which their paths are relative.
-        modalities: Names for the channels of pairs.
+        modalities: Sequences to read, in this order; of pairs names for the channels. None reads all.
         seeded: Whether the splits were drawn from a seed.
 
     Returns:
@@ -212,23 +230,21 @@ def source_of(
     Raises:
         InputError: An unknown dataset, or several.
     """
+    layout, scheme = _dataset_of(table)
+    contents = layout.contents(table, root, scheme, modalities)
+    volumes = FileVolumes(table, root, contents.channels, classes=contents.classes, read=contents.read, seeded=seeded)
+    return _select(volumes, modalities)
+
+
+def _dataset_of(table: pd.DataFrame) -> tuple[FolderFormat, str]:
+    """Look up the format of a manifest, and the scheme of its labels."""
     kind, _, scheme = table.dataset.iloc[0].partition(":")
     if table.dataset.nunique() > 1:
         raise InputError(f"A manifest is of one dataset. Received: {', '.join(sorted(table.dataset.unique()))}.")
-    volumes = partial(FileVolumes, table, root, seeded=seeded)
-    if kind == "lgg":
-        return volumes(CHANNELS)
-    if kind == "brats-h5":
-        return volumes(BRATS_CHANNELS, classes=CLASSES, read=read_brats_patient)
-    if kind in ("nifti", "msd"):
-        read = partial(read_nifti_patient, scheme=scheme)
-        return volumes(tuple(sequences(table.image.iloc[0])), classes=scheme_classes(scheme), read=read)
-    if kind == "pairs":
-        channels = pairs_channels(root / table.image.iloc[0], modalities)
-        return volumes(channels, classes=scheme_classes(scheme), read=pairs_reader(scheme))
-    raise InputError(
-        f"A manifest's dataset is lgg, brats-h5, nifti:<labels>, msd:<labels> or pairs:<labels>. Received: {kind!r}."
-    )
+    if kind not in FOLDER_FORMATS:
+        known = [name + ":<labels>" * ("labels" in layout.options) for name, layout in FOLDER_FORMATS.items()]
+        raise InputError(f"A manifest's dataset is {' or '.join(known)}. Received: {kind!r}.")
+    return FOLDER_FORMATS[kind], scheme
 
 
 def _select(source: VolumeSource, modalities: Sequence[str] | None) -> VolumeSource:
@@ -240,14 +256,14 @@ def _select(source: VolumeSource, modalities: Sequence[str] | None) -> VolumeSou
 def _from_manifest(path: Path, root: str | Path | None, modalities: Sequence[str] | None) -> VolumeSource:
     table = read_manifest(path)
     folder = Path(expand(root, "root")) if root is not None else path.parent
-    entry = next(iter(sequences(table.image[0]).values()), table.image[0]).partition("#")[0]
+    entry = _dataset_of(table)[0].files(table.image[0])[0]
     first = folder / entry
     if not first.is_file():
         raise InputError(
             f"{path} lists {first}, which is not there. Say where the images are: --root DIR, the folder that holds "
             f"{entry}."
         )
-    return _select(source_of(table, folder, modalities), modalities)
+    return source_of(table, folder, modalities)
 
 
 def cached_phantom(format: str = "lgg") -> Path:
@@ -257,7 +273,7 @@ def cached_phantom(format: str = "lgg") -> Path:
     `BRAINSEG_CACHE` names another place.
 
     Args:
-        format: `lgg`; `brats-h5` or `nifti` for that of four sequences and three classes.
+        format: One that has a phantom: `lgg`; `brats-h5` or `nifti` for that of four sequences and three classes.
 
     Returns:
         Folder in that layout.
@@ -269,15 +285,11 @@ def cached_phantom(format: str = "lgg") -> Path:
         >>> (cached_phantom() / "kaggle_3m" / "data.csv").is_file()
         True
     """
-    makers = {
-        "lgg": (phantom.write_phantom, "kaggle_3m"),
-        "brats-h5": (phantom_brats.write_brats_phantom, "BraTS2020_training_data"),
-        "nifti": (partial(phantom_brats.write_brats_phantom, format="nifti"), "nifti"),
-    }
-    if format not in makers:
-        raise InputError(f"There is a phantom of the formats {', '.join(makers)}. Received: {format!r}.")
-    write, name = makers[format]
-    code = b"".join(Path(module.__file__).read_bytes() for module in (phantom, phantom_brats))
+    layouts = {name: layout for name, layout in FOLDER_FORMATS.items() if layout.phantom}
+    if format not in layouts:
+        raise InputError(f"There is a phantom of the formats {', '.join(layouts)}. Received: {format!r}.")
+    layout = layouts[format]
+    code = b"".join(Path(module.__file__).read_bytes() for module in (lgg_phantom, brats_phantom))
     cache = Path(os.environ.get("BRAINSEG_CACHE") or Path.home() / ".cache" / "brainseg_keras")
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -286,11 +298,11 @@ def cached_phantom(format: str = "lgg") -> Path:
         writable = False
     digest = hashlib.sha256(code).hexdigest()[:12]
     folder = (cache if writable else Path(tempfile.gettempdir())) / f"phantom-{format}-{digest}"
-    if not (folder / name).is_dir():
+    if not (folder / layout.phantom).is_dir():
         try:
-            write(folder)
+            layout.write_phantom(folder)
         except InputError:
             # Another process was faster: its phantom is the same one.
-            if not (folder / name).is_dir():
+            if not (folder / layout.phantom).is_dir():
                 raise
     return folder

@@ -15,7 +15,7 @@ def split_patients(
     """Split patients into train, validation and test, stratified by institution and tumour size.
 
     Patients are put in a row, institution by institution (institutions with fewer patients than a split needs merge)
-    and within each by tumour size, neighbours shuffled; each split then takes evenly spaced places of that row. Every
+    and within each by tumour size, neighbors shuffled; each split then takes evenly spaced places of that row. Every
     split gets at least one patient.
 
     Args:

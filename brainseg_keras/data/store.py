@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from brainseg_keras.data.hdf5 import create_hdf5
+from brainseg_keras.data.decode.hdf5 import create_hdf5
 from brainseg_keras.data.manifest import COLUMNS, check_table
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
@@ -122,7 +122,7 @@ class StoredVolumes:
         with self._open() as file, self._reading("its list of slices"):
             if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
                 raise InputError(
-                    f"{path} is no packed data set of version {_VERSION}. Pack it: brainseg data pack FOLDER -o FILE"
+                    f"{path} is not a packed data set of version {_VERSION}. Pack it: brainseg data pack FOLDER -o FILE"
                 )
             text = file["manifest"][()].decode()
             self.channels: tuple[str, ...] = tuple(json.loads(file.attrs["channels"]))

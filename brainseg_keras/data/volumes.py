@@ -8,15 +8,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from brainseg_keras.data.images import pixel_checksum, read_image, read_mask
+from brainseg_keras.data.decode.images import pixel_checksum, read_image, read_mask
+from brainseg_keras.data.inputs.preprocessing import intensity_range
 from brainseg_keras.data.labels import BINARY
-from brainseg_keras.data.preprocessing import intensity_range
 from brainseg_keras.errors import InputError
 
 
 @dataclass(frozen=True)
 class Volume:
-    """All slices of one patient, as stored: neither resized nor normalised.
+    """All slices of one patient, as stored: neither resized nor normalized.
 
     Args:
         patient: Name of the patient.
@@ -24,7 +24,7 @@ class Volume:
         masks: Array of shape `(slices, height, width)`, uint8: 0 for background, from 1 on the source's classes.
         slices: Slice numbers, as in the manifest.
         intensity: Array of shape `(channels, 2)`: background and tissue level of each channel over the volume.
-        spacing: Millimetres between slices, rows and columns; None where the files do not say.
+        spacing: Millimeters between slices, rows and columns; None where the files do not say.
 
     Example:
         >>> Volume("A", np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8), "uint8"), (1,), np.ones((3, 2))).patient
@@ -76,8 +76,8 @@ class FileVolumes:
 
     Example:
         >>> import tempfile
-        >>> from brainseg_keras.data.lgg import CHANNELS, read_lgg
-        >>> from brainseg_keras.data.phantom import write_phantom
+        >>> from brainseg_keras.data.formats.lgg import CHANNELS, read_lgg
+        >>> from brainseg_keras.data.phantom.lgg import write_phantom
         >>> table, root = read_lgg(write_phantom(tempfile.mkdtemp() + "/data", patients=3, slices=8, size=64))
         >>> FileVolumes(table, root, CHANNELS).volume(table.patient[0]).images.shape
         (8, 64, 64, 3)

@@ -1,7 +1,7 @@
 """Honest scores of masks: NumPy, no framework."""
 
 from brainseg_keras.evaluation.distances import SurfaceDistances
-from brainseg_keras.evaluation.lesions import count_lesions, largest_component, remove_small_components
+from brainseg_keras.evaluation.lesions import count_lesions
 from brainseg_keras.evaluation.patient import mean_over_slices, score_patient, score_slices
 from brainseg_keras.evaluation.scores import (
     Counts,
@@ -14,7 +14,7 @@ from brainseg_keras.evaluation.scores import (
     recall,
     specificity,
 )
-from brainseg_keras.evaluation.statistics import Comparison, Summary, compare_paired, interval_text, summarise
+from brainseg_keras.evaluation.statistics import Comparison, Summary, compare_paired, interval_text, summarize
 
 __all__ = [
     "Comparison",
@@ -27,15 +27,13 @@ __all__ = [
     "dice",
     "interval_text",
     "iou",
-    "largest_component",
     "mean_over_slices",
     "patient_dice",
     "pixel_accuracy",
     "precision",
     "recall",
-    "remove_small_components",
     "score_patient",
     "score_slices",
     "specificity",
-    "summarise",
+    "summarize",
 ]

@@ -1,7 +1,7 @@
 """Distances between the surfaces of two masks, in 2-D or 3-D. NumPy and SciPy only.
 
 A mask's surface is its pixels that touch what is not mask through a face, or that lie at the border of what is
-measured: through one of 4 sides in a slice, through one of 6 faces in a volume. Distances are from centre to centre.
+measured: through one of 4 sides in a slice, through one of 6 faces in a volume. Distances are from center to center.
 
 How far two slices lie apart has to be known for a distance in 3-D, so there are three ways:
 

@@ -57,8 +57,8 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     bounds = []
     for axis in range(np.ndim(mask)):
         others = tuple(other for other in range(np.ndim(mask)) if other != axis)
-        places = np.flatnonzero(np.any(mask, axis=others))
-        bounds.append(slice(int(places[0]), int(places[-1]) + 1))
+        indices = np.flatnonzero(np.any(mask, axis=others))
+        bounds.append(slice(int(indices[0]), int(indices[-1]) + 1))
     return tuple(bounds)
 
 
@@ -98,61 +98,3 @@ def count_lesions(y_true: np.ndarray, y_pred: np.ndarray) -> LesionCounts:
     both = (lesions > 0) & (parts > 0)
     found, hits = len(np.unique(lesions[both])), len(np.unique(parts[both]))
     return LesionCounts(found, number - found, answers - hits, hits)
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Keep the largest connected part of a mask.
-
-    Args:
-        mask: Array of any number of axes, bool or 0/1.
-
-    Returns:
-        Bool array of the same shape; of equals, the first.
-
-    Example:
-        >>> largest_component(np.array([1, 0, 1, 1])).tolist()
-        [False, False, True, True]
-    """
-    kept = np.array(mask, bool)
-    if not kept.any():
-        return kept
-    box = bounding_box(kept)
-    parts, number = label_lesions(kept[box])
-    if number > 1:
-        kept[box] = _largest(parts, number)
-    return kept
-
-
-def remove_small_components(mask: np.ndarray, smallest: int) -> np.ndarray:
-    """Drop connected parts of fewer pixels.
-
-    Args:
-        mask: Array of any number of axes, bool or 0/1.
-        smallest: Pixels that a part needs to stay.
-
-    Returns:
-        Bool array of the same shape.
-
-    Example:
-        >>> remove_small_components(np.array([1, 0, 1, 1]), 2).tolist()
-        [False, False, True, True]
-    """
-    kept = np.array(mask, bool)
-    if not kept.any():
-        return kept
-    box = bounding_box(kept)
-    parts, _ = label_lesions(kept[box])
-    large = np.bincount(parts.ravel()) >= smallest
-    large[0] = False
-    kept[box] = large[parts]
-    return kept
-
-
-def _largest(parts: np.ndarray, number: int) -> np.ndarray:
-    # The part that meets every 101st pixel most often is the largest if it has more than half of all: sizes need
-    # no counting then, which takes longest in a large volume.
-    seen = np.bincount(parts.ravel()[::101], minlength=number + 1)[1:]
-    likely = parts == 1 + np.argmax(seen)
-    if 2 * np.count_nonzero(likely) > np.count_nonzero(parts):
-        return likely
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])

@@ -47,9 +47,9 @@ def score_patient(
     Args:
         y_true: Mask of shape `(slices, height, width)`, bool or 0/1.
         y_pred: Mask of the same shape.
-        spacing: Millimetres between slices, rows and columns; None where unknown: distances are measured slice by
+        spacing: Millimeters between slices, rows and columns; None where unknown: distances are measured slice by
             slice and in pixels then, and volumes are in voxels.
-        tolerance: Of surface Dice, in millimetres, or in pixels without spacing.
+        tolerance: Of surface Dice, in millimeters, or in pixels without spacing.
 
     Returns:
         One row of per_patient.csv: the four counts; dice, iou, precision, recall, specificity, pixel_accuracy;

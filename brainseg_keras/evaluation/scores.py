@@ -49,7 +49,7 @@ def _as_bool(mask, name: str) -> np.ndarray:
         found = f"values from {mask.min()} to {mask.max()}" if mask.dtype.kind in "iuf" else f"dtype {mask.dtype}"
         raise InputError(
             f"{name} must hold True and False, or 0 and 1. Received: {found}. "
-            "Threshold probabilities (> 0.5) or grey values (> 127) first."
+            "Threshold probabilities (> 0.5) or gray values (> 127) first."
         )
     return mask.astype(bool)
 

@@ -34,7 +34,7 @@ class Summary:
         high: Upper end.
 
     Example:
-        >>> summarise([0.8, 0.9]).n
+        >>> summarize([0.8, 0.9]).n
         2
     """
 
@@ -67,10 +67,10 @@ def interval_text(low: float | None, high: float | None, form: str = ".3f") -> s
     return "none: too few patients" if low is None or high is None else f"{low:{form}} to {high:{form}}"
 
 
-def summarise(
+def summarize(
     values: Sequence[float], *, bounds: tuple[float, float] = (-math.inf, math.inf), seed: int = 0
 ) -> Summary:
-    """Summarise one score over patients; the interval is a studentised bootstrap over patients.
+    """Summarize one score over patients; the interval is a studentised bootstrap over patients.
 
     Args:
         values: One finite number a patient.
@@ -84,7 +84,7 @@ def summarise(
         InputError: No values, or one that is not finite.
 
     Example:
-        >>> summary = summarise([0.5, 0.5, 0.5])
+        >>> summary = summarize([0.5, 0.5, 0.5])
         >>> summary.mean, summary.low, summary.high
         (0.5, 0.5, 0.5)
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.models import names
 from brainseg_keras.models.attention_maps import attention_maps, has_gates
 
 GRAD_CAM = "grad_cam"
@@ -46,8 +47,8 @@ class Explainer:
             return {GRAD_CAM: self._grad_cam(images)}
         # Called and not `predict`: for a few slices, compiling takes longer than all the rest.
         found = self._gates(images, training=False)
-        names = sorted((name for name in found if name != "mask"), key=lambda name: int(name[3:].split("_")[0]))
-        return {name: _numpy(found[name])[..., 0] for name in names}
+        gates = sorted(set(found) - {names.MASK}, key=lambda gate: names.parse(gate).level)
+        return {gate: _numpy(found[gate])[..., 0] for gate in gates}
 
 
 class GradCam:
@@ -77,7 +78,7 @@ class GradCam:
         self._model = model
         # A copy: cutting a graph in two leaves its layers so that the model cannot be saved any more.
         self._copy = keras.models.clone_model(model)
-        features, mask = _features(self._copy, layer), _layer(self._copy, "mask")
+        features, mask = _features(self._copy, layer), _layer(self._copy, names.MASK)
         self._softmax = mask.get_config()["activation"] == "softmax"
         self._trunk = keras.Model(self._copy.input, [features, self._copy.output])
         # From the features, and from the image for what the skip connections bring, to the logits.
@@ -110,19 +111,20 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 
 def _layer(model: keras.Model, name: str) -> Any:
-    names = [layer.name for layer in model.layers]
-    if name not in names:
-        raise InputError(f"{model.name} has no layer {name!r}. It has {', '.join(names[:8])}, ... (model.summary()).")
+    known = [layer.name for layer in model.layers]
+    if name not in known:
+        raise InputError(f"{model.name} has no layer {name!r}. It has {', '.join(known[:8])}, ... (model.summary()).")
     return model.get_layer(name)
 
 
 def _features(model: keras.Model, layer: str | None) -> Any:
     if layer is not None:
         return _layer(model, layer).output
-    deepest = [entry for entry in model.layers if entry.name.startswith("dec") and entry.name.endswith("_up")]
-    if not deepest:
-        raise InputError(f"{model.name} is no U-Net of this package. Name the layer to look at: layer=...")
-    return deepest[0].input
+    read = ((entry, names.parse(entry.name)) for entry in model.layers)
+    ups = {found.level: entry for entry, found in read if found and found.part == names.UP and not found.rest}
+    if not ups:
+        raise InputError(f"{model.name} is not a U-Net of this package. Name the layer to look at: layer=...")
+    return ups[max(ups)].input
 
 
 def _gradient(head: keras.Model, images: np.ndarray, values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

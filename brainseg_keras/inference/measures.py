@@ -36,7 +36,7 @@ def measure(
     Args:
         mask: Array of shape `(slices, height, width)`; above 0 is tumour.
         tumour: Probability of tumour, of the same shape.
-        spacing: Millimetres between slices, rows and columns, or None.
+        spacing: Millimeters between slices, rows and columns, or None.
         slices: How many the scan has, of which the mask may be a part; default as many as the mask.
 
     Returns:
@@ -63,10 +63,10 @@ def _largest_of(marked: np.ndarray, spacing: tuple[float, float] | None) -> floa
     """Measure the slices whose bounding box leaves room for a longer line, the largest box first."""
     sides = [_extent(marked.any(axis=axis)) * step for axis, step in zip((2, 1), spacing or (1.0, 1.0), strict=True)]
     diagonals, longest = np.hypot(*sides), 0.0
-    for place in np.argsort(-diagonals):
-        if diagonals[place] <= longest:
+    for index in np.argsort(-diagonals):
+        if diagonals[index] <= longest:
             break
-        longest = max(longest, largest_diameter(marked[place], spacing))
+        longest = max(longest, largest_diameter(marked[index], spacing))
     return longest
 
 
@@ -80,7 +80,7 @@ def largest_diameter(mask: np.ndarray, spacing: tuple[float, float] | None = Non
 
     Args:
         mask: Array of shape `(height, width)`.
-        spacing: Millimetres between rows and columns; None gives pixels.
+        spacing: Millimeters between rows and columns; None gives pixels.
 
     Returns:
         Length, 0 for an empty mask.
@@ -102,6 +102,6 @@ def largest_diameter(mask: np.ndarray, spacing: tuple[float, float] | None = Non
     lengths = np.linalg.norm(gaps, axis=-1)
     first, second = np.unravel_index(lengths.argmax(), lengths.shape)
     direction = np.abs(gaps[first, second])
-    # From centre to centre, and half a pixel at each end.
+    # From center to center, and half a pixel at each end.
     half = steps.min() if not direction.any() else float(direction @ steps / direction.sum())
     return float(lengths[first, second] + half)

@@ -1,34 +1,34 @@
 """Trained networks from files, each as one function from a batch to probabilities: Keras, ONNX, LiteRT."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brainseg_keras.errors import InputError, first_line
+from brainseg_keras.errors import InputError, first_line, optional_import, reading
 from brainseg_keras.files import expand
-from brainseg_keras.inference.information import read_information
+from brainseg_keras.inference.runner import Network, keras_function
+from brainseg_keras.postprocessing import read_choice
+from brainseg_keras.spec import RESTORE, NetworkSpec, read_json
 
-#: From `(batch, height, width, channels)` to `(batch, height, width, classes)`, both float32.
-Network = Callable[[np.ndarray], np.ndarray]
 ENDINGS = (".keras", ".onnx", ".tflite")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network and what its file's neighbours say of it.
+    """A network and what its file's neighbors say of it.
 
     Args:
         network: The function.
         model: The Keras model behind it, or None.
-        info: run.json of its run folder, or the JSON beside an exported file; empty where there is none.
-        information: The file that `info` was read from, for messages.
-        folder: Where results of tuning are kept: the run folder; None for a lone file.
         input_shape: Height, width and channels; None where any goes.
         classes: Channels of its answer.
         name: What messages and reports call it.
+        spec: What it is, as the JSON beside it says, or as its shapes let guess.
+        folder: Where results of tuning are kept: the run folder; None for a lone file.
     """
 
     network: Network
@@ -36,8 +36,7 @@ class TrainedNetwork:
     input_shape: tuple[int | None, int | None, int]
     classes: int
     name: str
-    info: dict[str, Any] = field(default_factory=dict)
-    information: Path | None = None
+    spec: NetworkSpec
     folder: Path | None = None
 
 
@@ -58,14 +57,17 @@ def load_network(model: str | Path) -> TrainedNetwork:
         Traceback (most recent call last):
         brainseg_keras.errors.InputError: ...
     """
-    from brainseg_keras.models.pretrained import list_pretrained, load_pretrained, pretrained_info
+    from brainseg_keras.models import load_pretrained
+    from brainseg_keras.models.weights import list_pretrained, pretrained_info
 
     if str(model) in list_pretrained():
         name = str(model)
-        return replace(wrap_model(load_pretrained(name), name, fold=True), info=pretrained_info(name))
+        return replace(
+            wrap_model(load_pretrained(name), name, fold=True), spec=NetworkSpec.from_info(pretrained_info(name))
+        )
     path = Path(expand(model, "model"))
     if path.is_dir() and (path / "best.keras").is_file():
-        return _with_information(_read_keras(path / "best.keras"), path / "run.json", str(path))
+        return _described(_read_keras(path / "best.keras"), path / "run.json", str(path))
     if not path.is_file() or path.suffix not in ENDINGS:
         raise InputError(
             f"No model at {path}. Give the folder of a run (with best.keras), a .keras, .onnx or .tflite file, or a "
@@ -74,7 +76,7 @@ def load_network(model: str | Path) -> TrainedNetwork:
     in_run = path.parent / "run.json"
     beside = in_run if path.suffix == ".keras" and in_run.is_file() else information_file(path)
     read = {".keras": _read_keras, ".onnx": _read_onnx, ".tflite": _read_litert}[path.suffix]
-    return _with_information(read(path), beside, str(path))
+    return _described(read(path), beside, str(path))
 
 
 def information_file(path: Path) -> Path:
@@ -100,20 +102,30 @@ def wrap_model(model: Any, name: str, *, fold: bool = False) -> TrainedNetwork:
 
     inputs = [tuple(tensor.shape) for tensor in model.inputs]
     outputs = [tuple(tensor.shape) for tensor in model.outputs]
-    shape, classes = _shapes(inputs, outputs, name)
     asked = fold_batch_norm(model) if fold else model
-
-    def network(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(asked.predict_on_batch(batch), np.float32)
-
-    return TrainedNetwork(_naming(network, name), model, shape, classes, name)
+    return _network(keras_function(asked), model, inputs, outputs, name)
 
 
-def _with_information(network: TrainedNetwork, path: Path, name: str) -> TrainedNetwork:
+def _described(network: TrainedNetwork, path: Path, name: str) -> TrainedNetwork:
+    """Add what the JSON beside a network's file says, and what was tuned for it."""
+    shapes = (network.input_shape, network.classes)
     if not path.exists():
-        return replace(network, name=name)
-    folder = path.parent if path.name == "run.json" else None
-    return replace(network, name=name, info=read_information(path), information=path, folder=folder)
+        return replace(network, name=name, spec=NetworkSpec.guess(*shapes, name))
+    content = read_json(path)
+    with reading(path, RESTORE):
+        spec = NetworkSpec.from_info(content, (*shapes, name))
+        spec.check(*shapes, name)
+    if path.name != "run.json":
+        return replace(network, name=name, spec=spec)
+    if "roles" not in content:
+        _log.warning("%s does not say which patients trained it: scores will say so.", path)
+    choice = read_choice(path.parent)
+    return replace(network, name=name, spec=spec.with_choice(*choice) if choice else spec, folder=path.parent)
+
+
+def _network(network: Network, model: Any, inputs: list, outputs: list, name: str) -> TrainedNetwork:
+    shape, classes = _shapes(inputs, outputs, name)
+    return TrainedNetwork(_naming(network, name), model, shape, classes, name, NetworkSpec.guess(shape, classes, name))
 
 
 def _shapes(inputs: list[tuple], outputs: list[tuple], name: str) -> tuple[tuple[int | None, int | None, int], int]:
@@ -155,42 +167,34 @@ def _read_keras(path: Path) -> TrainedNetwork:
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
         raise InputError(f"{path} cannot be read as a Keras model ({first_line(error)}). Save it anew.") from error
     if not isinstance(model, keras.Model) or not model.built:
-        raise InputError(f"{path} holds {type(model).__name__}, which is no network. Save the model itself.")
+        raise InputError(f"{path} holds {type(model).__name__}, which is not a network. Save the model itself.")
     return wrap_model(model, str(path), fold=True)
 
 
 def _read_onnx(path: Path) -> TrainedNetwork:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("onnxruntime is missing. Install it: pip install 'brainseg_keras[export]'") from error
+    onnxruntime = optional_import("onnxruntime", "export")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime has exceptions of its own
         raise InputError(f"{path} cannot be read as ONNX ({first_line(error)}). Export it anew.") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape, classes = _shapes([entry.shape for entry in inputs], [entry.shape for entry in outputs], str(path))
+    shapes = [[entry.shape for entry in entries] for entries in (inputs, outputs)]
 
     def network(batch: np.ndarray) -> np.ndarray:
         return session.run(None, {inputs[0].name: batch})[0]
 
-    return TrainedNetwork(_naming(network, str(path)), None, shape, classes, str(path))
+    return _network(network, None, *shapes, str(path))
 
 
 def _read_litert(path: Path) -> TrainedNetwork:
+    litert = optional_import("ai_edge_litert.interpreter", "export")
     try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise InputError("ai-edge-litert is missing. Install it: pip install 'brainseg_keras[export]'") from error
-    try:
-        interpreter = Interpreter(model_path=str(path))
+        interpreter = litert.Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:  # the interpreter raises ValueError and RuntimeError
         raise InputError(f"{path} cannot be read as LiteRT ({first_line(error)}). Export it anew.") from error
-
-    sizes = [[entry["shape_signature"].tolist() for entry in entries] for entries in (inputs, outputs)]
-    shape, classes = _shapes(*sizes, str(path))
+    shapes = [[entry["shape_signature"].tolist() for entry in entries] for entries in (inputs, outputs)]
 
     def network(batch: np.ndarray) -> np.ndarray:
         if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
@@ -200,4 +204,4 @@ def _read_litert(path: Path) -> TrainedNetwork:
         interpreter.invoke()
         return interpreter.get_tensor(outputs[0]["index"])
 
-    return TrainedNetwork(_naming(network, str(path)), None, shape, classes, str(path))
+    return _network(network, None, *shapes, str(path))

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from brainseg_keras.data.decode.images import mask_picture
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import MAKER, check_output, check_replaceable, printable, write_whole
@@ -79,7 +80,7 @@ def predict(
     Example:
         >>> import tempfile
         >>> from brainseg_keras import res_unet
-        >>> from brainseg_keras.data.phantom import write_phantom
+        >>> from brainseg_keras.data.phantom.lgg import write_phantom
         >>> root = write_phantom(tempfile.mkdtemp() + "/data", patients=3, slices=8, size=64)
         >>> predictor = Predictor(res_unet((32, 32, 3), filters=4, depth=2))
         >>> len(predict([root], tempfile.mkdtemp(), predictor=predictor).summary)
@@ -139,7 +140,7 @@ class _Job:
 
     def _check_names(self, scan: Scan) -> dict[str, str]:
         """Find the files under whose names nothing can be written, before the network runs."""
-        maps, faults = _ending(scan), {}
+        maps, faults = scan.mask_ending, {}
         endings = ["_mask" + maps, *["_overlay.png"] * self._overlays]
         endings += [f"_probability{maps}", f"_probability_0{maps}"] * self._probabilities
         endings += ["_attention.png", f"_dec0_att{maps}", f"_grad_cam{maps}"] * self._attention
@@ -176,13 +177,6 @@ def _read(scan: Scan) -> tuple[Scan, Pixels, dict[str, str]]:
         return readable, readable.read(), faults
 
 
-def _ending(scan: Scan) -> str:
-    """Ending of masks and maps."""
-    if scan.kind != "nifti":
-        return ".png"
-    return ".nii" if scan.files[0].name.lower().endswith(".nii") else ".nii.gz"
-
-
 def _say_once(said: set[str], remark: str, name: str) -> None:
     """Say the same thing of a thousand files once."""
     what = remark.removeprefix(f"{name}: ")
@@ -194,7 +188,7 @@ def _say_once(said: set[str], remark: str, name: str) -> None:
 class _Result(NamedTuple):
     """A scan's answer; arrays of shape `(slices, height, width)`."""
 
-    maps: np.ndarray  # with an axis of channels, where there are several
+    maps: np.ndarray  # with an axis of classes
     tumour: np.ndarray  # probability of any tumour
     masks: np.ndarray  # labels
     attention: dict[str, np.ndarray]  # maps by name, from 0 to 1
@@ -203,31 +197,31 @@ class _Result(NamedTuple):
 def _write_pictures(
     scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
-    for place, (file, stem) in enumerate(zip(scan.files, scan.outputs, strict=True)):
-        mask, chance = result.masks[place], result.maps[place]
+    for index, (file, stem) in enumerate(zip(scan.files, scan.outputs, strict=True)):
+        mask, chance = result.masks[index], result.maps[index]
         target = folder / stem
-        shown = mask * np.uint8(255) if chance.ndim == 2 else mask
+        shown = mask_picture(mask, chance.shape[-1])
         written = target.with_name(target.name + "_mask.png")
         _write_picture(shown, written)
         if overlays:
-            picture = draw_outlines(to_gray(pixels.images[place]), [(mask, PREDICTION)])
+            picture = draw_outlines(to_gray(pixels.images[index]), [(mask, PREDICTION)])
             _write_picture(picture, target.with_name(target.name + "_overlay.png"))
         if probabilities:
             for name, plane in _planes(chance):
                 _write_16_bits(plane, target.with_name(f"{target.name}_probability{name}.png"))
-        seen = {name: maps[place] for name, maps in result.attention.items()}
+        seen = {name: maps[index] for name, maps in result.attention.items()}
         for name, plane in seen.items():
             _write_16_bits(plane, target.with_name(f"{target.name}_{name}.png"))
         if seen:
-            _write_picture(_montage(pixels.images[place], seen), target.with_name(target.name + "_attention.png"))
-        yield _row(file, written, mask[np.newaxis], result.tumour[place][np.newaxis], pixels.spacing)
+            _write_picture(_montage(pixels.images[index], seen), target.with_name(target.name + "_attention.png"))
+        yield _row(file, written, mask[np.newaxis], result.tumour[index][np.newaxis], pixels.spacing)
 
 
 def _write_volume(
     scan: Scan, pixels: Pixels, result: _Result, folder: Path, overlays: bool, probabilities: bool
 ) -> Iterator[dict[str, Any]]:
     (stem,), masks = scan.outputs, result.masks
-    target, ending = folder / stem, _ending(scan)
+    target, ending = folder / stem, scan.mask_ending
     written = target.with_name(f"{target.name}_mask{ending}")
     write_whole(written, lambda path: pixels.frame.write(masks, path), mark=MAKER)
     if probabilities:
@@ -237,21 +231,20 @@ def _write_volume(
     for name, maps in result.attention.items():
         file = target.with_name(f"{target.name}_{name}{ending}")
         write_whole(file, lambda path, maps=maps: pixels.frame.write(maps, path), mark=MAKER)
-    place = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
+    index = int((masks > 0).sum(axis=(1, 2)).argmax()) if masks.any() else len(masks) // 2
     if result.attention:
-        seen = {name: maps[place] for name, maps in result.attention.items()}
-        _write_picture(_montage(pixels.images[place], seen), target.with_name(target.name + "_attention.png"))
+        seen = {name: maps[index] for name, maps in result.attention.items()}
+        _write_picture(_montage(pixels.images[index], seen), target.with_name(target.name + "_attention.png"))
     if overlays:
-        picture = draw_outlines(to_gray(pixels.images[place]), [(masks[place], PREDICTION)])
+        picture = draw_outlines(to_gray(pixels.images[index]), [(masks[index], PREDICTION)])
         _write_picture(picture, target.with_name(f"{target.name}_overlay.png"))
     yield _row(scan.files[0], written, masks, result.tumour, pixels.spacing)
 
 
 def _planes(maps: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Name each class's map; a single one needs no name. The last axis is classes where there are several."""
-    if maps.ndim == 4 or (maps.ndim == 3 and maps.shape[-1] < 16):
-        return [(f"_{label}", maps[..., label]) for label in range(maps.shape[-1])]
-    return [("", maps)]
+    """Name each class's map; a single one needs no name."""
+    count = maps.shape[-1]
+    return [("" if count == 1 else f"_{label}", maps[..., label]) for label in range(count)]
 
 
 def _write_picture(pixels: np.ndarray, path: Path) -> None:

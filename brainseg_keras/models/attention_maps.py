@@ -1,12 +1,9 @@
 """Where the attention gates of a network look: a model that also returns each gate's map."""
 
-import re
-
 import keras
 
 from brainseg_keras.errors import InputError
-
-_ALPHA = re.compile(r"(?P<gate>dec(?P<level>\d+)_att)_alpha(?P<up>_up)?")
+from brainseg_keras.models import names
 
 
 def has_gates(model: keras.Model) -> bool:
@@ -23,7 +20,7 @@ def has_gates(model: keras.Model) -> bool:
         >>> has_gates(attention_unet((32, 32, 1), filters=4, depth=2))
         True
     """
-    return any(_ALPHA.fullmatch(layer.name) for layer in model.layers)
+    return any(_is_alpha(layer) for layer in model.layers)
 
 
 def attention_maps(model: keras.Model) -> keras.Model:
@@ -53,20 +50,21 @@ def attention_maps(model: keras.Model) -> keras.Model:
     Reference:
         Oktay et al. 2018, arXiv:1804.03999; on what such maps do not say: Jain and Wallace 2019, arXiv:1902.10186.
     """
-    found: dict[str, keras.KerasTensor] = {}
-    for layer in model.layers:
-        match = _ALPHA.fullmatch(layer.name)
+    found: dict[int, keras.KerasTensor] = {}
+    for layer in filter(_is_alpha, model.layers):
+        name = names.parse(layer.name)
         # A coarse gate computes its map one level below; enlarged, it is what weighs the skip.
-        if match and (match["up"] or match["gate"] not in found):
-            found[match["gate"]] = layer.output
+        if name.rest == names.ENLARGED_ALPHA or name.level not in found:
+            found[name.level] = layer.output
     if not found:
-        raise InputError(
-            f"{model.name} has no attention gates. Those of attention_unet, attention_res_unet, ar2_unet and "
-            "mod_r2au_net can be looked at."
-        )
-    gates = {gate: found[gate] for gate in sorted(found, key=lambda gate: int(_ALPHA.match(gate + "_alpha")["level"]))}
-    float_maps = {
-        gate: keras.layers.Activation("linear", dtype="float32", name=f"{gate}_map")(alpha)
-        for gate, alpha in gates.items()
-    }
-    return keras.Model(model.input, {"mask": model.output, **float_maps}, name=f"{model.name}_attention")
+        raise InputError(f"{model.name} has no attention gates. Take a network that has, such as attention_unet.")
+    maps = {}
+    for level in sorted(found):
+        gate = names.decoder(level, names.GATE)
+        maps[gate] = keras.layers.Activation("linear", dtype="float32", name=f"{gate}_map")(found[level])
+    return keras.Model(model.input, {names.MASK: model.output, **maps}, name=f"{model.name}_attention")
+
+
+def _is_alpha(layer: keras.layers.Layer) -> bool:
+    name = names.parse(layer.name)
+    return name is not None and name.part == names.GATE and name.rest in (names.ALPHA, names.ENLARGED_ALPHA)

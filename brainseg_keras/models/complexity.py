@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from brainseg_keras.errors import InputError
-from brainseg_keras.models import ARCHITECTURES, build_model
+from brainseg_keras.models.registry import build_model
+from brainseg_keras.registry import ARCHITECTURES
 
 _POINTWISE = (
     keras.layers.Activation,
@@ -76,7 +77,7 @@ def count_flops(model: keras.Model, input_size: int | tuple[int, int] | None = 2
         GFLOPs.
 
     Raises:
-        InputError: When the model has no fixed size and none is given, or is no functional model.
+        InputError: When the model has no fixed size and none is given, or is not a functional model.
 
     Example:
         >>> from brainseg_keras import unet
@@ -116,7 +117,7 @@ def summarize(names: list[str] | None = None, **kwargs: Any) -> list[dict]:
 
     Args:
         names: Which architectures; all of `list_models()` unless told.
-        **kwargs: Arguments of the recipes, such as `filters` or `separable`; the published network unless told.
+        **kwargs: Arguments of the recipes, such as `filters` or `separable`; their defaults unless told.
 
     Returns:
         Rows `{name, parameters, trainable, gflops, input_shape, reference}`. GFLOPs are those of `count_flops` at

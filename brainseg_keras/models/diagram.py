@@ -4,10 +4,6 @@ What is drawn is read from the model's graph (its layers, their calls and shapes
 the network.
 """
 
-import re
-from collections import Counter
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +14,13 @@ from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import MAKER, check_replaceable, write_whole
-from brainseg_keras.models import build_model
-from brainseg_keras.models.complexity import count_flops, layer_calls
+from brainseg_keras.models.complexity import count_flops
+from brainseg_keras.models.graph import TIMES, legend_blocks, read_graph, times
+from brainseg_keras.models.registry import build_model
 
 COLORS = {"encoder": "#4477aa", "bottleneck": "#66447f", "decoder": "#ee8866", "skip": "#a9c1d9", "up": "#f7c9b4"}
 GATE, INK, FAINT = "#228833", "#333333", "#f3f3f5"
-TIMES, ALPHA = "\N{MULTIPLICATION SIGN}", "\N{GREEK SMALL LETTER ALPHA}"
-_STAGE = re.compile(r"(enc|dec)(\d+)_(pool|up|att|concat)?")
-
-
-@dataclass
-class Stage:
-    """One block of the encoder or decoder, as found in the graph."""
-
-    shape: tuple = ()
-    calls: list = field(default_factory=list)  # the block's layers, one entry a call
-
-
-@dataclass
-class Graph:
-    """What the figure shows of a model."""
-
-    depth: int
-    stages: dict  # "enc0", "dec0", ... -> Stage
-    concats: dict  # level -> the channels that are joined: (up-sampled, skip)
-    gates: dict  # level -> "same_scale" or "coarse"
-    up: str
-    pool: str
-    head: str
-    channels: tuple  # of the image and of the mask
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 
 
 def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs: Any) -> Path:
@@ -61,7 +35,7 @@ def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs: Any)
         The path that was written.
 
     Raises:
-        InputError: When the suffix is another, the model is no U-Net of this package, or an argument is unknown; a file
+        InputError: When the suffix is another, the model is not one of this package, or an argument is unknown; a file
             that is there and was not drawn here.
 
     Example:
@@ -89,104 +63,6 @@ def draw_architecture(model: keras.Model | str, path: str | Path, **kwargs: Any)
     return path
 
 
-def read_graph(model: keras.Model) -> Graph:
-    """Read from a model's graph what the figure shows.
-
-    Raises:
-        InputError: When the model has not the layer names of this package's U-Nets.
-    """
-    stages, concats, gates, ups = {}, {}, {}, {}
-    head, pool, mask = [], "", None
-    for layer, _, received, result in layer_calls(model, _drawing_size(model)):
-        match = _STAGE.match(layer.name)
-        if match is None:
-            head.append(layer)
-            mask = result
-            continue
-        side, level, part = match[1], int(match[2]), match[3]
-        if part is None:
-            stage = stages.setdefault(f"{side}{level}", Stage())
-            stage.calls.append(layer)
-            stage.shape = result
-        elif part == "pool":
-            pool = f"Max pooling {_times(*layer.pool_size)}"
-        elif part == "concat":
-            concats[level] = tuple(shape[-1] for shape in received)
-        elif part == "up":
-            ups.setdefault(level, []).append(layer)
-        elif layer.name.endswith("_att_alpha"):
-            gates[level] = result[1]
-    depth = len(concats)
-    expected = {f"enc{level}" for level in range(depth + 1)} | {f"dec{level}" for level in range(depth)}
-    if not depth or set(stages) != expected or mask is None:
-        raise InputError(f"Only U-Nets of this package can be drawn. Received: a model {model.name!r}.")
-    gates = {
-        level: "same_scale" if rows == stages[f"enc{level}"].shape[1] else "coarse" for level, rows in gates.items()
-    }
-    channels = (model.input_shape[-1], mask[-1])
-    up = ", ".join(_describe_layer(layer) for layer in ups[0])
-    return Graph(depth, stages, concats, gates, up, pool, ", ".join(map(_describe_layer, head)), channels)
-
-
-def _drawing_size(model):
-    """The model's own size or, where that is open, one that every level divides."""
-    height, width = model.input_shape[1:3]
-    return (height or 512, width or 512)
-
-
-def _times(*numbers):
-    return TIMES.join(map(str, numbers))
-
-
-def _describe_layer(layer):
-    kernel = _times(*getattr(layer, "kernel_size", ()))
-    texts = {
-        "SeparableConv2D": f"separable conv {kernel}",
-        "Conv2DTranspose": f"transposed conv {kernel}",
-        "Conv2D": f"conv {kernel}",
-        "BatchNormalization": "BN",
-        "GroupNormalization": "instance norm" if getattr(layer, "groups", 0) == -1 else "group norm",
-        "SpatialDropout2D": "dropout",
-        "UpSampling2D": f"nearest {TIMES}2",
-    }
-    kind = type(layer).__name__
-    if kind != "Activation":
-        return texts.get(kind, kind)
-    name = layer.activation.__name__
-    return {"relu": "ReLU", "linear": "no activation"}.get(name, name)
-
-
-def describe_block(stage: Stage) -> str:
-    """Say in a line what a block is made of, such as "2 × (conv 3×3, BN, ReLU)"."""
-    counts = Counter(layer.name for layer in stage.calls)
-    units, ending, seen = {}, [], set()
-    residual = ""
-    for layer in stage.calls:
-        if layer.name in seen:
-            continue
-        seen.add(layer.name)
-        unit = re.match(r"(?:enc|dec)\d+_(?:(in|shortcut|\d+)_)?(.*)", layer.name)
-        if isinstance(layer, keras.layers.Add):
-            residual = residual or ("" if unit[1] else "residual")
-        elif unit[1] is None:
-            ending.append(_describe_layer(layer))
-        elif not unit[2].startswith("norm_") or unit[2] == "norm_0":  # norms of later steps say nothing new
-            units.setdefault(unit[1], []).append(layer)
-    texts = {key: ", ".join(map(_describe_layer, layers)) for key, layers in units.items()}
-    shortcut = texts.pop("shortcut", "")
-    for key, layers in units.items():
-        calls = counts[layers[0].name]
-        if calls > 1:
-            texts[key] = f"{texts[key]}; one kernel, applied {calls} times"
-    parts = []
-    for text, group in groupby(texts.values()):
-        number = len(list(group))
-        parts.append(f"{number} {TIMES} ({text})" if number > 1 else f"({text})" if len(texts) > 1 else text)
-    if residual:
-        parts.append(f"+ shortcut ({shortcut})" if shortcut else "+ the first result")
-    return " ".join([*parts, *([f"→ {', '.join(ending)}"] if ending else [])])
-
-
 def draw_figure(model: keras.Model) -> Figure:
     """Return the figure that `draw_architecture` writes."""
     graph = read_graph(model)
@@ -198,7 +74,7 @@ def draw_figure(model: keras.Model) -> Figure:
     own = None not in model.input_shape[1:3]
     sizes = []
     for level in range(graph.depth + 1):
-        rows, columns = graph.stages[f"enc{level}"].shape[1:3]
+        rows, columns = graph.encoder[level].shape[1:3]
         share = "" if level == 0 else f"/{2**level}"
         sizes.append(f"{rows} {TIMES} {columns}" if own else f"H{share} {TIMES} W{share}")
     _draw_levels(axes, layout, sizes)
@@ -207,7 +83,7 @@ def draw_figure(model: keras.Model) -> Figure:
     flops = (
         f"{count_flops(model, None):.4g} GFLOPs at {sizes[0]}"
         if own
-        else f"{count_flops(model):.4g} GFLOPs at {_times(256, 256)}"
+        else f"{count_flops(model):.4g} GFLOPs at {times(256, 256)}"
     )
     title = f"{model.name}: {model.count_params():,} parameters, {flops}"
     axes.text(layout.width / 2, -0.7, title, ha="center", va="center", fontsize=11, color=INK, weight="bold")
@@ -246,22 +122,6 @@ class _Layout:
         return self.rows[level] - height / 2, height
 
 
-def legend_blocks(graph: Graph) -> list[str]:
-    """One line for each kind of block, with the levels where it stands unless it is the only one."""
-    kinds = {}
-    for name, stage in graph.stages.items():
-        kinds.setdefault(describe_block(stage), []).append(name)
-    if len(kinds) == 1:
-        return [f"Block: {next(iter(kinds))}"]
-    most = max(kinds, key=lambda text: len(kinds[text]))
-    others = [
-        f"Block of {', '.join(('encoder' if n[0] == 'e' else 'decoder') + ' level ' + n[3:] for n in names)}: {text}"
-        for text, names in kinds.items()
-        if text != most
-    ]
-    return [f"Block: {most}", *others]
-
-
 def _thickness(channels):
     return 0.22 + 0.055 * max(channels, 1).bit_length()
 
@@ -269,8 +129,8 @@ def _thickness(channels):
 def _box(axes, x, y, height, channels, color, label=None, below=False):
     width = _thickness(channels)
     axes.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=INK, lw=0.6))
-    place = (y - height / 2 - 0.14, "top") if below else (y + height / 2 + 0.12, "bottom")
-    axes.text(x, place[0], label or str(channels), ha="center", va=place[1], fontsize=8, color=INK)
+    index = (y - height / 2 - 0.14, "top") if below else (y + height / 2 + 0.12, "bottom")
+    axes.text(x, index[0], label or str(channels), ha="center", va=index[1], fontsize=8, color=INK)
 
 
 def _arrow(axes, points, color=INK, style="-", lw=1.1):
@@ -295,26 +155,26 @@ def _draw_levels(axes, layout, sizes):
 def _draw_encoder(axes, layout, graph):
     y, x = layout.rows[0], layout.encoder(0)
     _box(axes, x - 1.2, y, layout.heights[0], graph.channels[0], "white", f"image\n{graph.channels[0]}")
-    _arrow(axes, [(x - 1.0, y), (x - _thickness(graph.stages["enc0"].shape[-1]) / 2, y)])
+    _arrow(axes, [(x - 1.0, y), (x - _thickness(graph.encoder[0].shape[-1]) / 2, y)])
     for level in range(layout.depth + 1):
-        channels = graph.stages[f"enc{level}"].shape[-1]
+        channels = graph.encoder[level].shape[-1]
         bottom = level == layout.depth
         x, y, height = layout.encoder(level), layout.rows[level], layout.heights[level]
         _box(axes, x, y, height, channels, COLORS["bottleneck" if bottom else "encoder"], below=bottom)
         if not bottom:
-            next_width = _thickness(graph.stages[f"enc{level + 1}"].shape[-1])
+            next_width = _thickness(graph.encoder[level + 1].shape[-1])
             target = (layout.encoder(level + 1) - next_width / 2, layout.rows[level + 1])
             _arrow(axes, [(x, y - height / 2), (x, target[1]), target], COLORS["encoder"], lw=1.5)
 
 
 def _draw_decoder(axes, layout, graph):
     for level in range(layout.depth):
-        deeper = "enc" if level + 1 == layout.depth else "dec"
-        channels = graph.stages[f"{deeper}{level + 1}"].shape[-1]
+        deeper = graph.encoder if level + 1 == layout.depth else graph.decoder
+        channels = deeper[level + 1].shape[-1]
         x_deep, y_deep = layout.decoder(level + 1), layout.rows[level + 1]
         x, y, height = layout.joined(level), layout.rows[level], layout.heights[level]
         up, skip = graph.concats[level]
-        # The joined tensor in two colours: what came through the skip, and what came from below.
+        # The joined tensor in two colors: what came through the skip, and what came from below.
         half = _thickness(up + skip) / 2
         for offset, name in ((-half, "skip"), (0, "up")):
             color = COLORS[name]
@@ -325,13 +185,13 @@ def _draw_decoder(axes, layout, graph):
         x_up = x + half / 2
         start = (x_deep + _thickness(channels) / 2, y_deep)
         _arrow(axes, [start, (x_up, y_deep), (x_up, y - height / 2)], COLORS["decoder"], lw=1.5)
-        x_skip = layout.encoder(level) + _thickness(graph.stages[f"enc{level}"].shape[-1]) / 2
+        x_skip = layout.encoder(level) + _thickness(graph.encoder[level].shape[-1]) / 2
         _draw_skip(axes, graph.gates.get(level), (x_skip, x - half, y), (x_deep, y_deep, x_up, y - height / 2 - 0.35))
-        out = graph.stages[f"dec{level}"].shape[-1]
+        out = graph.decoder[level].shape[-1]
         _arrow(axes, [(x + half, y), (layout.decoder(level) - _thickness(out) / 2, y)])
         _box(axes, layout.decoder(level), y, height, out, COLORS["decoder"], below=True)
     y, x = layout.rows[0], layout.decoder(0)
-    _arrow(axes, [(x + _thickness(out := graph.stages["dec0"].shape[-1]) / 2, y), (x + 1.55, y)])
+    _arrow(axes, [(x + _thickness(out := graph.decoder[0].shape[-1]) / 2, y), (x + 1.55, y)])
     _box(axes, x + 1.75, y, layout.heights[0], graph.channels[1], "white", f"mask\n{graph.channels[1]}")
 
 

@@ -43,6 +43,37 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         return layer(*args) if layer.name in folded else layer(*args, **kwargs)
 
     twin = keras.models.clone_model(model, clone_function=copy, call_function=call)
+    twin.trainable = False
+    _set_weights(twin, model, pairs)
+    return twin
+
+
+class FoldedTwin:
+    """A folded copy that follows a network in training, so that it is scored as its file will be.
+
+    Args:
+        model: Functional model of stock layers.
+
+    Example:
+        >>> from brainseg_keras import res_unet
+        >>> twin = FoldedTwin(res_unet((32, 32, 3), filters=4, depth=2))
+        >>> twin.update()
+        >>> twin.model.output_shape
+        (None, 32, 32, 1)
+    """
+
+    def __init__(self, model: keras.Model):
+        self._followed, self._pairs = model, _foldable(model)
+        #: The copy.
+        self.model = fold_batch_norm(model)
+
+    def update(self) -> None:
+        """Take the network's present weights."""
+        _set_weights(self.model, self._followed, self._pairs)
+
+
+def _set_weights(twin: keras.Model, model: keras.Model, pairs: dict[str, keras.layers.Layer]) -> None:
+    folded = {norm.name for norm in pairs.values()}
     for layer in model.layers:
         if layer.name in folded or not layer.weights:
             continue
@@ -50,8 +81,6 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         if layer.name in pairs:
             weights = _scaled(layer, weights, pairs[layer.name])
         twin.get_layer(layer.name).set_weights(weights)
-    twin.trainable = False
-    return twin
 
 
 def _foldable(model: keras.Model) -> dict[str, keras.layers.Layer]:

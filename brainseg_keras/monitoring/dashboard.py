@@ -146,7 +146,7 @@ class Dashboard:
         self._writer.histogram("dice_per_patient", np.asarray(dice), step)
         self._writer.precision_recall("precision_recall", histogram.confusions(np.linspace(0, 1, 101)), step)
         pictures = {f"panel/{shown.patient}_{shown.number}": _panel(shown) for shown in panel}
-        pictures |= {f"worst/{place}": _worst(shown) for place, shown in enumerate(worst, 1)}
+        pictures |= {f"worst/{index}": _worst(shown) for index, shown in enumerate(worst, 1)}
         for shown, maps in zip(panel, attention, strict=False):
             pictures[f"panel_attention/{shown.patient}_{shown.number}"] = _attention(shown, maps)
         for tag, encoded in _encode(pictures).items():
@@ -195,6 +195,6 @@ def _encode(pictures: dict[str, np.ndarray]) -> dict[str, bytes]:
 
 def _jpeg(picture: np.ndarray, quality: int, shrink: int) -> bytes:
     buffer = io.BytesIO()
-    # Colour at full resolution: an outline of one pixel would fade.
+    # Color at full resolution: an outline of one pixel would fade.
     Image.fromarray(picture).reduce(shrink).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     return buffer.getvalue()

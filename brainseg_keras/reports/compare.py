@@ -26,7 +26,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Comparison]:
         second: The other's.
 
     Returns:
-        A comparison for each score: positive differences favour the first, save for distances, where negative ones do.
+        A comparison for each score: positive differences favor the first, save for distances, where negative ones do.
 
     Raises:
         InputError: No such files, or evaluations of different patients or masks, in other units, with another spacing
@@ -63,7 +63,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Comparison]:
     }
 
 
-def favours(name: str, comparison: Comparison) -> Literal["first", "second", "none"]:
+def favors(name: str, comparison: Comparison) -> Literal["first", "second", "none"]:
     """Say which model a difference speaks for: none where its interval holds 0, or where there is no interval.
 
     Args:
@@ -75,9 +75,9 @@ def favours(name: str, comparison: Comparison) -> Literal["first", "second", "no
 
     Example:
         >>> from brainseg_keras.evaluation import compare_paired
-        >>> favours("dice", compare_paired([0.8, 0.9, 0.7], [0.6, 0.7, 0.5]))
+        >>> favors("dice", compare_paired([0.8, 0.9, 0.7], [0.6, 0.7, 0.5]))
         'first'
-        >>> favours("dice", compare_paired([0.8, 0.9, 0.7], [0.6, 0.7, 0.9]))
+        >>> favors("dice", compare_paired([0.8, 0.9, 0.7], [0.6, 0.7, 0.9]))
         'none'
     """
     low, high = comparison.low, comparison.high
@@ -120,7 +120,7 @@ def _read_table(file: Path) -> pd.DataFrame:
     for name in {"tp", "fn", *COMPARED} & set(table):
         numbers = pd.to_numeric(table[name], errors="coerce")
         if not numbers.notna().all():
-            raise InputError(f"{file}: {name} of {numbers.isna().idxmax()} is no number. Evaluate again.")
+            raise InputError(f"{file}: {name} of {numbers.isna().idxmax()} is not a number. Evaluate again.")
         table[name] = numbers
     table = table.fillna({"spacing": "", "distances": ""})
     try:

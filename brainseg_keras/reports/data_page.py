@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from brainseg_keras.data.findings import SEVERITIES, Finding, Picture
+from brainseg_keras.data.checking.findings import SEVERITIES, Finding, Picture
 from brainseg_keras.html import whole_page
 from brainseg_keras.reports.page import STYLE, figure, png
 from brainseg_keras.visualization import TRUTH, draw_outlines, to_gray
 
-_COLOURS = """
+_COLORS = """
 .error { border-left: .3rem solid #b00020; } .warning { border-left: .3rem solid #c77700; }
 .note { border-left: .3rem solid #7a8aa0; } .finding { padding: .2rem .8rem; margin: .8rem 0; }
 .finding p { margin: .2rem 0; }
@@ -38,7 +38,7 @@ def write_data_page(findings: Sequence[Finding], data: str, path: Path) -> None:
             f'<div class="finding {finding.severity}"><h2>{finding.severity}: {html.escape(finding.check)}</h2>'
             f'<p>{html.escape(finding.text)}</p><div class="pictures">{pictures}</div></div>'
         )
-    path.write_text(whole_page(title, "".join(parts), STYLE + _COLOURS), encoding="utf-8", errors="backslashreplace")
+    path.write_text(whole_page(title, "".join(parts), STYLE + _COLORS), encoding="utf-8", errors="backslashreplace")
 
 
 def _outlined(picture: Picture) -> np.ndarray:

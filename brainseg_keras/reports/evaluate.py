@@ -18,14 +18,14 @@ from brainseg_keras.evaluation import Counts, mean_over_slices, score_patient, s
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
-from brainseg_keras.inference.postprocessing import Postprocessing, say_choice
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
+from brainseg_keras.postprocessing import Postprocessing
 from brainseg_keras.reports.page import write_page
 from brainseg_keras.reports.patients import (
     choose_scored,
     describe_groups,
     headline_roles,
-    summarise_scores,
+    summarize_scores,
     words_for,
 )
 from brainseg_keras.reports.rules import describe_rules, spacing_text
@@ -94,7 +94,7 @@ def evaluate(
         source: Patients with their masks, as `open_source` gives them.
         split: `train`, `val`, `test` or `all`. Where the data were split by a seed, a run's own split comes first.
         output: Folder for report.json, per_patient.csv, per_slice.csv, report.html; None writes nothing.
-        spacing: Millimetres between slices, rows and columns; None takes the volume's own, and where it has none
+        spacing: Millimeters between slices, rows and columns; None takes the volume's own, and where it has none
             distances are measured slice by slice, in pixels.
         tolerance: Of surface Dice, in mm, or in pixels without spacing.
         include_seen: Score patients of `val` and `test` that had a part in making the network, in a group of their own,
@@ -123,7 +123,8 @@ def evaluate(
     units = set()
     chosen = choose_scored(source, split, predictor, include_seen=include_seen, progress=progress)
     headline = headline_roles(chosen, split)
-    source = ArrangedVolumes(source, predictor.channels)
+    source = ArrangedVolumes(source, predictor.spec.channels)
+    regions = predictor.spec.target.classes == source.classes == CLASSES
     histogram = ProbabilityHistogram()
     pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for patient in progress(list(chosen)):
@@ -134,11 +135,11 @@ def evaluate(
         if len(units) > 1:
             raise InputError(
                 f"Patient {patient} has {'a' if steps else 'no'} spacing, unlike others, so that distances would mix "
-                "millimetres and pixels. Say it for all: --spacing 5,0.9,0.9."
+                "millimeters and pixels. Say it for all: --spacing 5,0.9,0.9."
             )
         probabilities = predictor.probabilities(volume.images, volume.intensity)
         labels = predictor.masks(probabilities)
-        rows.add(whose, volume, labels, steps, tolerance, regions=predictor.classes == source.classes == CLASSES)
+        rows.add(whose, volume, labels, steps, tolerance, regions=regions)
         if whose["role"] in headline:
             histogram.add(volume.masks > 0, predictor.tumour(probabilities))
         pictures[patient] = _picture(volume, volume.masks > 0, labels > 0)
@@ -148,7 +149,7 @@ def evaluate(
     report |= describe_rules(per_patient, spacing)
     if rows.regions:
         report["regions"] = {
-            name: summarise_scores(rows, SCORES)
+            name: summarize_scores(rows, SCORES)
             for name, rows in per_region[per_region.role.isin(headline)].groupby("region", sort=False)
         }
     evaluation = Evaluation(report, per_patient, per_slice, histogram, pictures, per_region)
@@ -217,23 +218,23 @@ def _report(
     tolerance: float,
     headline: tuple[str, ...],
 ) -> dict[str, Any]:
-    tuned = bool(predictor.choice)
+    tuned = predictor.spec.tuning is not None
     groups = describe_groups(per_patient, SCORES, tuned=tuned)
     per_patient, per_slice = (table[table.role.isin(headline)] for table in (per_patient, per_slice))
     pooled = Counts(*(int(per_patient[name].sum()) for name in ("tp", "fp", "fn", "tn")))
     has_tumour = (per_slice.tp + per_slice.fn > 0).to_numpy()
     marked = (per_slice.tp + per_slice.fp > 0).to_numpy()
-    chosen = dataclasses.asdict(predictor.postprocessing)
-    own = predictor.postprocessing == Postprocessing.of(predictor.choice)
+    chosen = predictor.spec.postprocessing
+    given = "default, not tuned" if chosen == Postprocessing() else "given, not tuned"
     return {
         "model": predictor.name,
         "split": split,
         "role": words_for(headline, tuned=tuned),
         "headline": list(headline),
         "groups": groups,
-        "postprocessing": chosen | {"chosen_on": say_choice(predictor.choice) if own else "given, not tuned"},
+        "postprocessing": dataclasses.asdict(chosen) | {"chosen_on": str(predictor.spec.tuning or given)},
         "surface_dice_tolerance": tolerance,
-        "patients": summarise_scores(per_patient, SCORES),
+        "patients": summarize_scores(per_patient, SCORES),
         "all_background": _all_background(per_patient, per_slice),
         "pooled_pixels": {name: float(score(pooled)) for name, score in OVERLAP.items()}
         | {"patients": len(per_patient), "pixels": int(sum(pooled))},
@@ -264,7 +265,7 @@ def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[
     patients = pd.DataFrame({"dice": right, "recall": right, "pixel_accuracy": (total - tumour) / total})
     empty = (per_slice.tp + per_slice.fn == 0).to_numpy()
     return {
-        "patients": summarise_scores(patients, patients.columns),
+        "patients": summarize_scores(patients, patients.columns),
         "slices": mean_over_slices(empty.astype(float), empty),
     }
 

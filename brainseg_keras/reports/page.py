@@ -12,6 +12,7 @@ from PIL import Image
 
 from brainseg_keras.evaluation import interval_text
 from brainseg_keras.html import whole_page
+from brainseg_keras.postprocessing import choice_from_info
 from brainseg_keras.visualization import (
     PREDICTION,
     TRUTH,
@@ -82,11 +83,9 @@ def _headline(report: dict[str, Any]) -> str:
 
 
 def _rules(report: dict[str, Any]) -> str:
-    chosen = report["postprocessing"]
-    largest, flip = ("yes" if chosen[name] else "no" for name in ("largest_component", "flip"))
+    chosen, _ = choice_from_info(report["postprocessing"])
     return (
-        f"Threshold {chosen['threshold']:g}, smallest component {chosen['smallest_component']} voxels, largest "
-        f"component alone: {largest}, flip averaging: {flip}; chosen on: {chosen['chosen_on']}. Distances: "
+        f"Masks: {chosen}; chosen on: {report['postprocessing']['chosen_on']}. Distances: "
         f"{report['distances']}; surface Dice at {report['surface_dice_tolerance']:g} {report['unit']}; volumes in "
         f"{report['volume_unit']}. Surface: {report['surface_rule']}. Rule for empty masks: {report['empty_rule']}. "
         "Intervals: studentised bootstrap over patients."

@@ -12,7 +12,7 @@ from brainseg_keras.data.checksums import slice_checksums
 from brainseg_keras.data.roles import WORDS, Roles, join_names, splits_of
 from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.errors import InputError
-from brainseg_keras.evaluation import summarise
+from brainseg_keras.evaluation import summarize
 from brainseg_keras.evaluation.patient import BOUNDS
 from brainseg_keras.inference.predictor import Predictor
 
@@ -123,7 +123,7 @@ def choose_scored(
     Raises:
         InputError: There are none, or some had a part in making the network; the message names them.
     """
-    chosen = choose_patients(source, split, predictor.roles, progress=progress)
+    chosen = choose_patients(source, split, predictor.spec.roles, progress=progress)
     said = _said_of_seen(chosen, _SEEN.get(split, ()), predictor)
     if said and not include_seen:
         raise InputError(
@@ -150,7 +150,7 @@ def choose_tuning(
     Raises:
         InputError: There are none; or some trained the network, or were kept apart to test it: the message names them.
     """
-    chosen = choose_patients(source, "val", predictor.roles, read_all=True, progress=progress)
+    chosen = choose_patients(source, "val", predictor.spec.roles, read_all=True, progress=progress)
     said = _said_of_seen(chosen, ("train",), predictor)
     if said:
         raise InputError(
@@ -182,7 +182,7 @@ def _said_of_seen(chosen: Mapping[str, ScoredPatient], roles: Sequence[str], pre
 
 
 def _own_data(predictor: Predictor) -> str:
-    data = predictor.info.get("config", {}).get("data")
+    data = predictor.spec.data
     return f"Use the data that it was trained on, --data {data}" if data else "Use the data that it was trained on"
 
 
@@ -224,7 +224,7 @@ def words_for(roles: Iterable[str], *, tuned: bool) -> str:
 
 
 def describe_groups(per_patient: pd.DataFrame, scores: Sequence[str], *, tuned: bool) -> dict[str, Any]:
-    """Summarise the patients of each role by themselves.
+    """Summarize the patients of each role by themselves.
 
     Args:
         per_patient: One row a patient, with its role.
@@ -238,23 +238,23 @@ def describe_groups(per_patient: pd.DataFrame, scores: Sequence[str], *, tuned: 
         role: {
             "role": words_for([role], tuned=tuned),
             "names": rows.patient.tolist(),
-            "patients": summarise_scores(rows, scores),
+            "patients": summarize_scores(rows, scores),
         }
         for role, rows in per_patient.groupby("role")
     }
 
 
-def summarise_scores(per_patient: pd.DataFrame, scores: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Summarise each score over patients.
+def summarize_scores(per_patient: pd.DataFrame, scores: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Summarize each score over patients.
 
     Args:
         per_patient: One row a patient.
         scores: Columns over which means are taken.
 
     Returns:
-        By score what `summarise` gives.
+        By score what `summarize` gives.
     """
     return {
-        name: dataclasses.asdict(summarise(per_patient[name], bounds=BOUNDS.get(name, (-math.inf, math.inf))))
+        name: dataclasses.asdict(summarize(per_patient[name], bounds=BOUNDS.get(name, (-math.inf, math.inf))))
         for name in scores
     }

@@ -27,7 +27,7 @@ def describe_rules(per_patient: pd.DataFrame, spacing: Sequence[float] | None) -
 
     Args:
         per_patient: One row a patient, as `evaluate` makes them.
-        spacing: Millimetres between slices, rows and columns that were given for all; None where nothing was given.
+        spacing: Millimeters between slices, rows and columns that were given for all; None where nothing was given.
 
     Returns:
         Entries of report.json.
@@ -61,7 +61,7 @@ def spacing_text(spacing: Sequence[float] | None) -> str:
     """Write a spacing as `--spacing` takes it.
 
     Args:
-        spacing: Millimetres between slices, rows and columns, or None.
+        spacing: Millimeters between slices, rows and columns, or None.
 
     Returns:
         Text, empty for None.
@@ -77,7 +77,7 @@ def read_spacing(text: str) -> tuple[float, ...]:
     """Read what `spacing_text` writes.
 
     Args:
-        text: Millimetres between slices, rows and columns, or nothing.
+        text: Millimeters between slices, rows and columns, or nothing.
 
     Returns:
         Three numbers, or none.

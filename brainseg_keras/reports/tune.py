@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainseg_keras.data.inputs.targets import Target
 from brainseg_keras.data.labels import BINARY, region_masks
 from brainseg_keras.data.volumes import VolumeSource
 from brainseg_keras.evaluation import Counts, dice
 from brainseg_keras.evaluation.lesions import label_lesions
 from brainseg_keras.files import check_output, check_replaceable, write_json
-from brainseg_keras.inference.postprocessing import FILE, Postprocessing
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
+from brainseg_keras.postprocessing import FILE, Postprocessing, Tuning
 from brainseg_keras.reports.patients import choose_tuning
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
@@ -83,34 +84,28 @@ def tune(
         Postprocessing(threshold, smallest, largest, flip)
         for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
     ]
-    arranged = ArrangedVolumes(source, predictor.channels)
-    classes = predictor.classes if predictor.classes == source.classes else BINARY
+    arranged, target = ArrangedVolumes(source, predictor.spec.channels), predictor.spec.target
+    classes = target.classes if target.classes == source.classes else BINARY
     scores = np.zeros((len(choices), len(patients)))
-    chosen_before = predictor.postprocessing
-    try:
-        for column, patient in enumerate(progress(patients)):
-            volume = arranged.volume(patient)
-            maps = {}
-            for flip in (False, True):
-                predictor.postprocessing = Postprocessing(flip=flip)
-                maps[flip] = predictor.probabilities(volume.images, volume.intensity)
-            scores[:, column] = _scores(choices, maps, volume.masks, predictor, classes)
-    finally:
-        predictor.postprocessing = chosen_before
+    for column, patient in enumerate(progress(patients)):
+        volume = arranged.volume(patient)
+        plain, turned = predictor.both_ways(volume.images, volume.intensity)
+        maps = {False: plain, True: (plain + turned) / 2}
+        scores[:, column] = _scores(choices, maps, volume.masks, target, classes)
     means = scores.mean(axis=1)
-    best = min(np.flatnonzero(means >= means.max() - 1e-3), key=lambda place: _effort(choices[place]))
+    best = min(np.flatnonzero(means >= means.max() - 1e-3), key=lambda index: _effort(choices[index]))
     table = pd.DataFrame([dataclasses.asdict(choice) for choice in choices]).assign(mean_dice=means)
-    record = dataclasses.asdict(choices[best]) | {
-        "mean_dice": float(means[best]),
-        "mean_dice_default": float(means[choices.index(Postprocessing())]),
-        "n": len(patients),
-        "chosen_on": "validation patients",
-        "patients": patients,
-        "checksums": {patient: " ".join(chosen[patient].slices) for patient in patients},
-        "tried": len(choices),
-        "warning": _warning(len(patients), len(choices)),
-        "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
+    met = {patient: tuple(chosen[patient].slices) for patient in patients}
+    tuning = Tuning(met, len(choices), _warning(len(patients), len(choices)))
+    record = (
+        dataclasses.asdict(choices[best])
+        | tuning.to_info()
+        | {
+            "mean_dice": float(means[best]),
+            "mean_dice_default": float(means[choices.index(Postprocessing())]),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+    )
     if file is not None:
         write_json(file, record)
     return Tuned(choices[best], table.sort_values("mean_dice", ascending=False, ignore_index=True), record)
@@ -129,7 +124,7 @@ def _scores(
     choices: list[Postprocessing],
     maps: dict[bool, np.ndarray],
     truth: np.ndarray,
-    predictor: Predictor,
+    target: Target,
     classes: tuple[str, ...],
 ) -> list[float]:
     """Score every choice on one patient: its connected parts are found once a threshold, then kept or dropped."""
@@ -138,12 +133,9 @@ def _scores(
     for choice in choices:
         key = (choice.flip, choice.threshold)
         if key not in known:
-            predictor.postprocessing = Postprocessing(threshold=choice.threshold)
-            known[key] = _count_parts(predictor.masks(maps[choice.flip]), truth, classes)
+            known[key] = _count_parts(target.decode(maps[choice.flip], choice.threshold), truth, classes)
         sizes, overlaps, totals = known[key]
-        kept = sizes >= max(choice.smallest_component, 1)
-        if choice.largest_component and len(sizes):
-            kept &= np.arange(len(sizes)) == sizes.argmax()
+        kept = choice.keeps(sizes)
         found = [own[kept].sum(axis=0) for own in overlaps]
         counts = [Counts(tp, fp, total - tp, 0) for (tp, fp), total in zip(found, totals, strict=True)]
         scores.append(float(np.mean([dice(own) for own in counts])))

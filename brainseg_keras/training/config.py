@@ -13,6 +13,7 @@ from brainseg_keras import ranges
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import expand, write_text
 from brainseg_keras.ranges import Range
+from brainseg_keras.registry import LOSSES
 
 TARGETS = ("tumour", "classes", "regions")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -43,20 +44,20 @@ class TrainingConfig:
     data: str = _option(
         "phantom", "Folder of MRI slices, manifest (.csv), packed data (.h5), or the word phantom.", is_path=True
     )
-    format: str | None = _option(None, "Layout of a folder: lgg, brats-h5, nifti, msd or pairs. Detected by default.")
+    format: str | None = _option(None, "Layout of a folder, such as lgg or nifti (docs/data.md). Detected by default.")
     root: str | None = _option(None, "Folder of the images that a manifest lists, if they moved.", is_path=True)
     modalities: str | None = _option(None, "Sequences to read, such as FLAIR or T1ce,FLAIR. All by default.")
     labels: str | None = _option(None, "What labels mean: brats2020, brats2023, brats2015, msd or binary.")
     image_pattern: str | None = _option(None, "How images are named: a regular expression with the group patient.")
     label_pattern: str | None = _option(None, "How labels of NIfTI volumes are named: the same.")
     target: str = _option("tumour", "tumour (one mask), classes (softmax) or regions (nested, sigmoid).")
-    context: int = _option(0, "Neighbouring slices on each side as further channels (2.5-D).", ranges.CONTEXT)
+    context: int = _option(0, "Neighboring slices on each side as further channels (2.5-D).", ranges.CONTEXT)
     architecture: str = _option("attention_res_unet", "Name of the network; `brainseg models` lists them.")
-    filters: int | None = _option(None, "Width of the first level; default: as published.", Range(1, 512))
-    depth: int | None = _option(None, "Number of halvings; default: as published.", Range(1, 8))
+    filters: int | None = _option(None, "Width of the first level; default: the recipe's.", Range(1, 512))
+    depth: int | None = _option(None, "Number of halvings; default: the recipe's.", Range(1, 8))
     separable: bool = _option(False, "Separable 3x3 convolutions in the blocks.")
     dropout: float = _option(0.0, "Share of feature maps dropped after each block.", Range(0.0, 0.9))
-    loss: str = _option("dice_focal", "binary_focal, dice, dice_focal, jaccard, tversky, focal_tversky or bce_dice.")
+    loss: str = _option("dice_focal", f"{', '.join(list(LOSSES)[:-1])} or {list(LOSSES)[-1]}.")
     epochs: int = _option(50, "Passes over the training slices.", Range(1, 100_000))
     max_minutes: float | None = _option(
         None, "Stop after so many minutes; the learning rate falls to meet it.", Range(0.01, 100_000.0)
@@ -73,17 +74,21 @@ class TrainingConfig:
     )
     tumour_share: float = _option(0.5, "Share of the training slices that show tumour.", ranges.SHARE)
     augment: bool = _option(True, "Augment the training slices.")
-    rotate: float = _option(15.0, "Augmentation: largest angle in degrees.", ranges.ROTATE)
-    flip: float = _option(0.5, "Augmentation: probability of a left-right flip.", ranges.SHARE)
-    zoom: float = _option(0.15, "Augmentation: largest change of scale.", ranges.ZOOM)
-    shift: float = _option(0.06, "Augmentation: largest shift, as a share of the side.", ranges.SHIFT)
-    intensity: float = _option(0.2, "Augmentation: largest change of gain and gamma.", ranges.INTENSITY)
-    noise: float = _option(0.03, "Augmentation: largest noise; tissue is 1.", ranges.NOISE)
+    rotate: float = _option(ranges.ROTATE.usual, "Augmentation: largest angle in degrees.", ranges.ROTATE)
+    flip: float = _option(ranges.FLIP.usual, "Augmentation: probability of a left-right flip.", ranges.FLIP)
+    zoom: float = _option(ranges.ZOOM.usual, "Augmentation: largest change of scale.", ranges.ZOOM)
+    shift: float = _option(ranges.SHIFT.usual, "Augmentation: largest shift, as a share of the side.", ranges.SHIFT)
+    intensity: float = _option(
+        ranges.INTENSITY.usual, "Augmentation: largest change of gain and gamma.", ranges.INTENSITY
+    )
+    noise: float = _option(ranges.NOISE.usual, "Augmentation: largest noise; tissue is 1.", ranges.NOISE)
     stand_in: float = _option(
-        0.0, "Augmentation: share of slices in which FLAIR stands in for other sequences.", ranges.SHARE
+        ranges.STAND_IN.usual,
+        "Augmentation: share of slices in which FLAIR stands in for other sequences.",
+        ranges.STAND_IN,
     )
     blur: float = _option(0.0, "Gaussian blur of each slice, standard deviation in pixels.", ranges.BLUR)
-    clahe: float = _option(0.0, "Clip limit of adaptive histogram equalisation; 0 is off.", ranges.CLAHE)
+    clahe: float = _option(0.0, "Clip limit of adaptive histogram equalization; 0 is off.", ranges.CLAHE)
     patience: int | None = _option(
         None, "Stop after so many epochs without a better validation score.", Range(1, 100_000)
     )
@@ -101,7 +106,7 @@ class TrainingConfig:
         window = re.fullmatch(r"(\d{1,9})-(\d{1,9})", "1-1" if self.profile is None else self.profile)
         if not window or not 1 <= int(window[1]) <= int(window[2]):
             raise InputError(f"profile is two steps from 1 on, such as 20-30. Received: {self.profile!r}.")
-        # As most are published: 64 filters, four halvings.
+        # The default of most recipes: 64 filters, four halvings.
         widest = (self.filters or 64) * 2 ** (self.depth or 4)
         if widest > WIDEST:
             raise InputError(
@@ -135,7 +140,7 @@ class TrainingConfig:
         Raises:
             InputError: There are fewer slices than stand in a batch, or a batch is larger than the free memory.
         """
-        from brainseg_keras.data.memory import free_memory
+        from brainseg_keras.data.decode.memory import free_memory
 
         if self.batch_size > slices:
             raise InputError(

@@ -1,8 +1,8 @@
 """train() and resume(): from a configuration to a run folder."""
 
 import contextlib
-import dataclasses
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +10,33 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from brainseg_keras.data.batches import SliceBatches
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
-from brainseg_keras.data.targets import Target
-from brainseg_keras.data.volumes import select_patients
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.errors import InputError
 from brainseg_keras.files import hold_folder, remove_leftovers
-from brainseg_keras.models import build_model
-from brainseg_keras.training import patients
+from brainseg_keras.training.checkpoints import Checkpoints
 from brainseg_keras.training.config import TrainingConfig
-from brainseg_keras.training.continuation import (
-    NOTHING_DONE,
-    Progress,
-    read_best,
-    read_history,
-    read_last,
-    read_progress,
-)
-from brainseg_keras.training.keeper import RunKeeper, draw_curves
+from brainseg_keras.training.continuation import changed_config, check_same_network, continue_network, read_stopped
+from brainseg_keras.training.display import EpochDisplay
+from brainseg_keras.training.history import History, read_history
+from brainseg_keras.training.keeper import RunKeeper
+from brainseg_keras.training.patients import check_same_pixels, roles_before, roles_of_run
 from brainseg_keras.training.precision import choose_precision
 from brainseg_keras.training.profiler import Profiler
 from brainseg_keras.training.progress import ProgressBar, Progression
-from brainseg_keras.training.run import RunFolder, describe_run, restore_random_states
+from brainseg_keras.training.record import RunRecord
+from brainseg_keras.training.run import RunFolder
 from brainseg_keras.training.schedule import WarmupCosine, describe_change, seconds_of
+from brainseg_keras.training.scoring import Scorer
 from brainseg_keras.training.setup import (
+    TrainingData,
+    build_network,
     compile_model,
+    describe_network,
     load_data,
-    network_arguments,
-    new_model,
     open_data,
     set_seeds,
 )
 from brainseg_keras.training.stopping import StopGuard
-from brainseg_keras.training.validation import PatientValidator
-
-#: Batches after which a moving average of momentum 0.9 has forgotten what it held before.
-CALIBRATION_STEPS = 30
-#: What a resumed run may change: how long it goes on, and how fast it learns.
-RESUMABLE = ("epochs", "max_minutes", "patience", "learning_rate")
 
 
 def train(config: TrainingConfig, *, output: str | Path | None = None, console: Console | None = None) -> RunFolder:
@@ -66,7 +55,7 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
 
     Raises:
         InputError: Bad settings or data, or a folder that another process trains into; nothing is written then.
-        TrainingError: The loss became no number.
+        TrainingError: The loss became NaN.
 
     Example:
         >>> import tempfile
@@ -75,46 +64,30 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         >>> run.best.is_file()
         True
     """
-    progression = Progression(1, 1, limit=seconds_of(config.max_minutes))
-    console = console or Console(stderr=True)
+    started, console = time.monotonic(), console or Console(stderr=True)
     run = RunFolder(output or Path("tensorboard_logs") / f"{config.architecture}-{time.strftime('%Y%m%d-%H%M%S')}")
     run.check_new()
     set_seeds(config)
-    source, preprocessing = open_data(config)
-    before = patients.roles_before(config.init)
-    source = patients.remember_patients(source, before)
-    for split in ("train", "val"):
-        select_patients(source, split)
-    arguments = network_arguments(config, len(source.channels))
-    target = Target(config.target)
-    target.check(source.classes, config.data)
+    before = roles_before(config.init)
+    source = open_data(config, before)
+    spec = describe_network(config, source)
     precision = choose_precision(config.precision, separable=config.separable)
-    model = new_model(config, arguments, precision)
-    batches, validator = load_data(config, source, preprocessing)
-    info = describe_run(
-        config,
-        source.table,
-        architecture=config.architecture,
-        arguments=arguments,
-        parameters=model.count_params(),
-        precision=precision,
-        channels=source.channels,
-        target=target.name,
-        context=config.context,
-        preprocessing=dataclasses.asdict(preprocessing),
-        patients=source.table.groupby("split").patient.nunique().to_dict(),
-        roles=patients.roles_of_run(source, before, config.init).to_info(),
-    )
-    progression.steps_per_epoch = batches.steps_per_epoch
-    progression.total_steps = config.epochs * batches.steps_per_epoch
+    model = build_network(spec, precision, config.init)
+    compile_model(model, config, spec.target)
+    data = load_data(config, spec, source)
+    # Who is the same as whom is known when all were read.
+    spec = replace(spec, roles=roles_of_run(source, before, config.init))
+    patients = source.table.groupby("split").patient.nunique().to_dict()
+    record = RunRecord(spec, config, model.count_params(), precision, patients)
+    progression = _progression(config, data, started=started)
     with hold_folder(run.path):
         # Another process may have begun in this folder while the data were read.
         run.check_new()
         remove_leftovers(run.path, age=0)
         config.to_yaml(run.config)
-        run.write_info(info)
-        _announce(console, run, info, batches)
-        _fit(run, info, config, model, batches, validator, progression, console, [])
+        run.write_record(record)
+        _announce(console, run, record, progression)
+        _fit(model, data, progression, History(run), Checkpoints(run, record), console)
     return run
 
 
@@ -134,176 +107,114 @@ def resume(path: str | Path, *, overrides: dict[str, Any] | None = None, console
     Raises:
         InputError: No run there, nothing left to do, a setting that cannot change any more, a damaged file (but where
             last.keras is damaged, the run goes on from best.keras and says so), or a run that another process trains.
-        TrainingError: The loss became no number.
+        TrainingError: The loss became NaN.
 
     Example:
         >>> resume("no/such/run")
         Traceback (most recent call last):
         brainseg_keras.errors.InputError: ...
     """
-    run = RunFolder(path)
+    run, console = RunFolder(path), console or Console(stderr=True)
     run.read_info()
     with hold_folder(run.path):
         remove_leftovers(run.path, age=0)
-        _resume(run, overrides or {}, console or Console(stderr=True))
+        _resume(run, overrides or {}, console)
     return run
 
 
 def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None:
-    info = run.read_info()
+    started, record = time.monotonic(), read_stopped(run)
     before = TrainingConfig.from_yaml(run.config)
-    config = _changed(run, before, overrides)
-    kept = read_progress(run, info) if run.last.exists() else [NOTHING_DONE]
-    progression = Progression(1, 1, limit=seconds_of(config.max_minutes), seconds=kept[0].seconds)
+    config = changed_config(run, before, overrides)
     set_seeds(config)
-    source, preprocessing = open_data(config)
-    roles = patients.read_roles(run.info, info)
-    source = patients.remember_patients(source, roles)
-    if describe_run(config, source.table)["manifest_sha256"] != info.get("manifest_sha256"):
-        raise InputError(
-            f"The data at {config.data} are not those of {run.path}: other slices or another split. {run.config} says "
-            "which they are: restore the one, or the other."
-        )
-    model, progress = _continued(run, info, config, kept, progression)
-    batches, validator = load_data(config, source, preprocessing)
-    patients.check_same_pixels(source, roles, run.path, config.data)
-    progression.steps_per_epoch = batches.steps_per_epoch
-    progression.total_steps = config.epochs * batches.steps_per_epoch
-    history = read_history(run, progression.step, progression.steps_per_epoch, scored_start=config.init is not None)
-    if progression.step >= progression.total_steps or progression.out_of_time:
-        if history and not run.curves.is_file():
+    source = open_data(config, record.spec.roles)
+    wanted = describe_network(config, source)
+    model, step, progress = continue_network(run, record, config)
+    check_same_network(run, record.spec, wanted)
+    data = load_data(config, record.spec, source)
+    check_same_pixels(source, record.spec.roles, run.path, config.data)
+    seconds = record.progress.seconds if record.progress else 0.0
+    progression = _progression(config, data, started=started, step=step, seconds=seconds)
+    history = read_history(run, step, progression.steps_per_epoch, scored_start=config.init is not None)
+    if step >= progression.total_steps or progression.out_of_time:
+        if not run.curves.is_file():
             # It was killed when all but this was done.
-            draw_curves(run, config.architecture, history)
+            history.draw(config.architecture)
         raise InputError(f"{run.path} is finished. Give it more --epochs or --max-minutes.")
     config.to_yaml(run.config)
-    info["config"] = dataclasses.asdict(config)
-    _announce(console, run, info, batches)
+    record = replace(record, spec=replace(record.spec, data=config.data), config=config, progress=progress)
+    _announce(console, run, record, progression)
     if said := describe_change(before, config, progression):
         console.out(said, highlight=False)
-    _fit(run, info, config, model, batches, validator, progression, console, history, progress)
+    _fit(model, data, progression, history, Checkpoints(run, record), console)
 
 
-def _continued(
-    run: RunFolder, info: dict[str, Any], config: TrainingConfig, kept: list[Progress], progression: Progression
-) -> tuple[keras.Model, Progress]:
-    """Give the network as it was when the run was stopped, with how far it was, and set the step."""
-    cure = f"Restore it, or start a new run from its weights: --init {run.best}"
-    if kept == [NOTHING_DONE]:
-        # Killed within its first epoch: it begins as a new run does.
-        with reading(run.info, cure):
-            return new_model(config, info["arguments"], info["precision"]), NOTHING_DONE
-    model = read_last(run, info)
-    if model is None:
-        model, steps = read_best(run, info)
-        compile_model(model, config)
-        progress, share = NOTHING_DONE, steps / kept[0].step
-        states = kept[0].random_states
-    else:
-        done, share = int(model.optimizer.iterations), 1.0
-        progress = next((record for record in kept if record.iterations == done), None)
-        if progress is None:
-            raise InputError(f"{run.last} has {done} steps, of which {run.info} knows nothing. Restore one of them.")
-        steps, states = progress.step, progress.random_states
-    progression.step = steps
-    with reading(run.info, cure):
-        restore_random_states(model, states, share)
-    return model, progress
-
-
-def _changed(run: RunFolder, config: TrainingConfig, overrides: dict[str, Any]) -> TrainingConfig:
-    """Give a run's settings the new values of those that may change."""
-    changed = {key: value for key, value in overrides.items() if value != getattr(config, key)}
-    fixed = sorted(changed.keys() - set(RESUMABLE))
-    if fixed:
-        raise InputError(
-            f"A resumed run keeps its {', '.join(fixed)}. It may change {', '.join(RESUMABLE)}; for the rest start a "
-            f"new run with --init {run.best}."
-        )
-    return dataclasses.replace(config, **changed)
+def _progression(config: TrainingConfig, data: TrainingData, **more: Any) -> Progression:
+    steps = data.batches.steps_per_epoch
+    return Progression(steps, config.epochs * steps, limit=seconds_of(config.max_minutes), **more)
 
 
 def _fit(
-    run: RunFolder,
-    info: dict[str, Any],
-    config: TrainingConfig,
     model: keras.Model,
-    batches: SliceBatches,
-    validator: PatientValidator,
+    data: TrainingData,
     progression: Progression,
+    history: History,
+    checkpoints: Checkpoints,
     console: Console,
-    history: list[dict],
-    progress: Progress = NOTHING_DONE,
 ) -> None:
-    keeper = RunKeeper(
-        run,
-        info,
-        validator,
-        progression,
-        patience=config.patience,
-        rebuild=lambda: build_model(info["architecture"], **info["arguments"]),
-        calibrate=lambda model: _calibrate(model, batches, progression.step),
-        console=console,
-        history=history,
-        progress=progress,
-    )
+    run, config, spec = checkpoints.run, checkpoints.record.config, checkpoints.record.spec
+    scorer, display = Scorer(spec, data, averaged=config.ema > 0), EpochDisplay(run.logs, console)
+    keeper = RunKeeper(progression, scorer, history, checkpoints, display)
     guard, bar = StopGuard(progression, config), ProgressBar(progression, console)
     callbacks = [WarmupCosine(progression, config), guard, bar, keeper]
     if config.profile:
         callbacks.append(Profiler(config, run.logs))
     with guard, contextlib.ExitStack() as stack:
-        stack.callback(keeper.close)
+        stack.callback(history.draw, config.architecture)
+        stack.callback(display.close)
         stack.callback(bar.close)
-        if config.init and not history:
-            keeper.score_start(model)
+        if not history.rows:
+            display.describe(config, model)
+            if config.init:
+                keeper.score_start(model)
         while progression.step < progression.total_steps and not progression.stopped:
             # The rest of an interrupted epoch first, then whole ones.
-            epoch, done = divmod(progression.step, batches.steps_per_epoch)
+            epoch, done = divmod(progression.step, progression.steps_per_epoch)
             model.fit(
-                _stream(batches, progression),
+                _stream(data, progression),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else config.epochs,
-                steps_per_epoch=batches.steps_per_epoch - done,
+                steps_per_epoch=progression.steps_per_epoch - done,
                 callbacks=callbacks,
                 verbose=0,
                 shuffle=False,
             )
-    _conclude(console, run, info, progression)
+    _conclude(console, run, checkpoints.record, progression)
 
 
-def _calibrate(model: keras.Model, batches: SliceBatches, step: int) -> None:
-    """Show a model the batches of the last steps, so that its moving statistics are those of its averaged weights.
-
-    Without it the statistics are those of the weights that were trained, and the network answers nothing for epochs.
-    Izmailov et al. 2018, arXiv:1803.05407, do so after averaging.
-    """
-    for place in range(max(0, step - CALIBRATION_STEPS), step):
-        model(batches[place][0], training=True)
-
-
-def _stream(batches: SliceBatches, progression: Progression) -> Any:
+def _stream(data: TrainingData, progression: Progression) -> Any:
     if keras.backend.backend() == "tensorflow":
-        return as_tf_dataset(batches, start=progression.step, endless=True)
-    return BatchSequence(batches, start=progression.step, steps=progression.total_steps - progression.step)
+        return as_tf_dataset(data.batches, start=progression.step, endless=True)
+    return BatchSequence(data.batches, start=progression.step, steps=progression.total_steps - progression.step)
 
 
-def _announce(console: Console, run: RunFolder, info: dict[str, Any], batches: SliceBatches) -> None:
-    counts = info["patients"]
+def _announce(console: Console, run: RunFolder, record: RunRecord, progression: Progression) -> None:
     console.out(
-        f"{info['architecture']}, {info['parameters']:,} parameters, {info['precision']}; {counts['train']} training "
-        f"and {counts['val']} validation patients, {batches.steps_per_epoch} steps an epoch\n"
+        f"{record.spec.architecture}, {record.parameters:,} parameters, {record.precision}; "
+        f"{record.patients['train']} training and {record.patients['val']} validation patients, "
+        f"{progression.steps_per_epoch} steps an epoch\n"
         f"run: {run.path}   watch: tensorboard --logdir {run.path.parent}",
         highlight=False,
     )
 
 
-def _conclude(console: Console, run: RunFolder, info: dict[str, Any], progression: Progression) -> None:
+def _conclude(console: Console, run: RunFolder, record: RunRecord, progression: Progression) -> None:
     lines = []
     if progression.stopped == "interrupted" and progression.step < progression.total_steps:
         lines.append(f"Stopped, and all is kept. Continue with: brainseg train --resume {run.path}")
-    if "validation" in info:
-        best = info["validation"]
-        scores = np.array(list(best["dice"].values()))
-        which = f"{best['epoch']}{'' if best['step'] else ', the weights of --init'}"
+    if best := record.validation:
+        scores = np.array(list(best.dice.values()))
+        which = f"{best.epoch}{'' if best.step else ', the weights of --init'}"
         lines.append(
             f"Best epoch {which}: Dice per patient {scores.mean():.3f}, median {np.median(scores):.3f}, "
             f"n = {len(scores)} (validation, chose the checkpoint): {run.best}"

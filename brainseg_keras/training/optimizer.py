@@ -17,7 +17,7 @@ class MeasuredAdam(keras.optimizers.Adam):
         >>> optimizer = MeasuredAdam(1e-3)
         >>> model.compile(optimizer, loss="mse")
         >>> _ = model.fit(ops.ones((1, 1)), ops.zeros((1, 1)), verbose=0)
-        >>> round(float(optimizer.gradient_norm), 3)  # the loss w + b squared has the gradient 2 by each
+        >>> round(float(adam_of(model).gradient_norm), 3)  # the loss w + b squared has the gradient 2 by each
         2.828
     """
 
@@ -36,14 +36,14 @@ class MeasuredAdam(keras.optimizers.Adam):
         first = ops.equal(self.iterations, 1)
         self.gradient_norm.assign(ops.where(first, norm, 0.9 * self.gradient_norm + 0.1 * norm))
 
+    def finalize_variable_values(self, var_list: list) -> None:
+        """Leave the weights that are trained: Keras would put their average in their place whenever `fit` ends."""
 
-def gradient_norm(optimizer: keras.optimizers.Optimizer) -> float:
-    """Read the norm, also behind the loss scale of float16.
+    def average_into(self, variables: list) -> None:
+        """Put the moving average of the weights into other variables of the same order."""
+        super().finalize_variable_values(variables)
 
-    Args:
-        optimizer: That of a compiled model.
 
-    Returns:
-        The norm, averaged over the last ten steps or so.
-    """
-    return float(getattr(optimizer, "inner_optimizer", optimizer).gradient_norm)
+def adam_of(model: keras.Model) -> MeasuredAdam:
+    """Give the optimizer of a compiled model, also from behind the loss scale of float16."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)

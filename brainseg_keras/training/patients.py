@@ -1,15 +1,15 @@
 """The patients of a run: who trains it, who chooses its checkpoint, who is kept apart, and that they stay the same."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from brainseg_keras.data.checksums import PatientChecksums, RememberedVolumes
 from brainseg_keras.data.roles import MET, MetPatient, Roles, join_names, splits_kept, splits_of
 from brainseg_keras.data.volumes import VolumeSource
 from brainseg_keras.errors import InputError, reading
-from brainseg_keras.inference.information import read_information
-from brainseg_keras.models.pretrained import list_pretrained, pretrained_info
+from brainseg_keras.models.weights import list_pretrained, pretrained_info
+from brainseg_keras.spec import RESTORE, NetworkSpec, read_json
 
 _UNREAD = PatientChecksums((), "")
 _log = logging.getLogger(__name__)
@@ -34,30 +34,16 @@ def roles_before(init: str | None) -> Roles:
     if init is None:
         return Roles()
     if init in list_pretrained():
-        return Roles.from_info(pretrained_info(init)["roles"])
+        return NetworkSpec.from_info(pretrained_info(init)).roles
     beside = Path(init).parent / "run.json"
-    info = read_information(beside) if init.endswith(".keras") and beside.is_file() else {}
-    if "roles" not in info:
+    roles = Roles(complete=False)
+    if init.endswith(".keras") and beside.is_file():
+        content = read_json(beside)
+        with reading(beside, RESTORE):
+            roles = NetworkSpec.from_info(content).roles
+    if roles == Roles(complete=False):
         _log.warning("Nothing says which patients trained %s: scores of this run will say so.", init)
-        return Roles(complete=False)
-    return read_roles(beside, info)
-
-
-def read_roles(path: Path, info: dict[str, Any]) -> Roles:
-    """Read the roles that a run has written.
-
-    Args:
-        path: Its run.json, for messages.
-        info: Content of that file.
-
-    Returns:
-        The roles.
-
-    Raises:
-        InputError: They are missing or damaged.
-    """
-    with reading(path, "Restore it, or start a new run."):
-        return Roles.from_info(info["roles"])
+    return roles
 
 
 def remember_patients(source: VolumeSource, roles: Roles) -> RememberedVolumes:
@@ -104,7 +90,9 @@ def roles_of_run(source: RememberedVolumes, before: Roles, init: str | None) -> 
             f"epoch: {join_names(names)}. Give --data a manifest in which they train, or leave --init out."
         )
     # Whoever trained or chose the first weights did so, whatever the split says here: `find` goes by the graver role.
-    earlier = [old for old in before.patients if old.role in ("train", "val") and not _covered(old, own)]
+    earlier = [
+        replace(old, tuned=False) for old in before.patients if old.role in ("train", "val") and not _covered(old, own)
+    ]
     return Roles((*own, *earlier), before.complete)
 
 

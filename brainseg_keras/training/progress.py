@@ -21,6 +21,7 @@ class Progression:
         seconds: Time spent before this process.
         reserve: Seconds to keep for the last validation.
         stopped: Why the run ends before its last epoch, if it does.
+        started: Reading of `time.monotonic` when this process began with the run.
     """
 
     steps_per_epoch: int
@@ -30,7 +31,7 @@ class Progression:
     seconds: float = 0.0
     reserve: float = 0.0
     stopped: str | None = None
-    _started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def whole(self) -> bool:
@@ -40,7 +41,7 @@ class Progression:
     @property
     def elapsed(self) -> float:
         """Seconds spent on the run, earlier processes counted in."""
-        return self.seconds + time.monotonic() - self._started
+        return self.seconds + time.monotonic() - self.started
 
     @property
     def out_of_time(self) -> bool:

@@ -1,23 +1,15 @@
 """The run folder: what a model file forgets, written whole or not at all."""
 
-import dataclasses
-import hashlib
-import os
-import platform
-import subprocess
-import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import keras
-import pandas as pd
 
-from brainseg_keras.data.manifest import COLUMNS
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, reading
 from brainseg_keras.files import check_output, check_replaceable, expand, write_json, write_whole
-from brainseg_keras.inference.information import read_information
+from brainseg_keras.spec import read_json
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.record import RunRecord
 
 
 class RunFolder:
@@ -65,21 +57,20 @@ class RunFolder:
         check_replaceable(self.config, TrainingConfig.help()["data"])
 
     def read_info(self) -> dict[str, Any]:
-        """Read run.json.
-
-        Returns:
-            Its content.
-
-        Raises:
-            InputError: There is no run here, or nothing to continue from.
-        """
+        """Read run.json as it stands."""
         if not self.info.is_file():
             raise InputError(f"{self.path} holds no run (no run.json in it). Give the folder of `brainseg train`.")
-        return read_information(self.info)
+        return read_json(self.info)
 
-    def write_info(self, info: dict[str, Any]) -> None:
+    def read_record(self) -> RunRecord:
+        """Read run.json for what it means; a file that is not as a run writes it is refused."""
+        content = self.read_info()
+        with reading(self.info, f"Restore it, or start a new run from its weights: --init {self.best}"):
+            return RunRecord.from_info(content)
+
+    def write_record(self, record: RunRecord) -> None:
         """Write run.json."""
-        write_json(self.info, info)
+        write_json(self.info, record.to_info())
 
     def write_model(self, model: keras.Model, path: Path) -> None:
         """Save a model."""
@@ -87,14 +78,7 @@ class RunFolder:
 
 
 def random_states(model: keras.Model) -> list[list[int]]:
-    """Read the state of each of a model's random generators (dropout), which a .keras file does not keep.
-
-    Args:
-        model: Any model.
-
-    Returns:
-        Seed and number of draws of each, in the model's order.
-    """
+    """Read seed and draws of each of a model's random generators (dropout), which a .keras file does not keep."""
     return [keras.ops.convert_to_numpy(variable).tolist() for variable in _generators(model)]
 
 
@@ -112,61 +96,3 @@ def restore_random_states(model: keras.Model, states: list[list[int]], share: fl
 
 def _generators(model: keras.Model) -> list:
     return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
-
-
-def describe_run(config: TrainingConfig, table: pd.DataFrame, **more: Any) -> dict[str, Any]:
-    """Say what a run is: enough to rebuild its network and to repeat it.
-
-    Args:
-        config: Its settings.
-        table: Rows of the data's manifest.
-        **more: What else to keep.
-
-    Returns:
-        Content of run.json.
-    """
-    names = ("brainseg_keras", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
-    digest = hashlib.sha256(table[list(COLUMNS)].to_csv(index=False).encode(errors="backslashreplace")).hexdigest()
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "config": dataclasses.asdict(config),
-        "seed": config.seed,
-        "versions": {name: _version(name) for name in names} | {"python": platform.python_version()},
-        "machine": {"processor": processor(), "cores": os.cpu_count()},
-        "manifest_sha256": digest,
-        "git_commit": _git_commit(),
-        **more,
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def processor() -> str:
-    """Name the processor.
-
-    Returns:
-        As the system calls it, such as `Intel(R) Xeon(R) Platinum 8481C`.
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """Name the commit of the code itself, where it runs from a checkout."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -1,23 +1,38 @@
-"""From a configuration to what is trained: data, network, optimizer."""
+"""From a configuration to what is trained: data, the network's description, the network, its optimizer."""
 
-from typing import Any
+import dataclasses
+import hashlib
+from typing import Any, NamedTuple
 
 import keras
 
-from brainseg_keras.data.augmentation import Augmentation
-from brainseg_keras.data.batches import SliceBatches, load_slices
-from brainseg_keras.data.preprocessing import Preprocessing
+from brainseg_keras.data.checksums import RememberedVolumes
+from brainseg_keras.data.inputs.augmentation import Augmentation
+from brainseg_keras.data.inputs.batches import SliceBatches, load_slices
+from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.targets import Target
+from brainseg_keras.data.manifest import COLUMNS
+from brainseg_keras.data.roles import Roles
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.targets import Target
-from brainseg_keras.data.volumes import VolumeSource
+from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.machine import versions
 from brainseg_keras.training.optimizer import MeasuredAdam
+from brainseg_keras.training.patients import remember_patients
 from brainseg_keras.training.precision import dtype_policy
 from brainseg_keras.training.validation import PatientValidator
+
+
+class TrainingData(NamedTuple):
+    """What is read before the first step."""
+
+    batches: SliceBatches
+    validator: PatientValidator
 
 
 def set_seeds(config: TrainingConfig) -> None:
@@ -29,9 +44,9 @@ def set_seeds(config: TrainingConfig) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def open_data(config: TrainingConfig) -> tuple[VolumeSource, Preprocessing]:
-    """Open the data and say how a network is to see them."""
-    source = open_source(
+def open_data(config: TrainingConfig, known: Roles) -> RememberedVolumes:
+    """Open the data, with patients to train and to validate; splits of those that are known already are kept."""
+    opened = open_source(
         config.data,
         format=config.format,
         root=config.root,
@@ -41,70 +56,75 @@ def open_data(config: TrainingConfig) -> tuple[VolumeSource, Preprocessing]:
         image_pattern=config.image_pattern,
         label_pattern=config.label_pattern,
     )
-    return source, Preprocessing(config.size, config.blur, config.clahe)
+    source = remember_patients(opened, known)
+    for split in ("train", "val"):
+        select_patients(source, split)
+    return source
 
 
-def load_data(
-    config: TrainingConfig, source: VolumeSource, preprocessing: Preprocessing
-) -> tuple[SliceBatches, PatientValidator]:
+def describe_network(config: TrainingConfig, source: VolumeSource) -> NetworkSpec:
+    """Say what the network is that these settings make for these data; whom it will meet is not known yet."""
+    target, channels = Target(config.target), tuple(source.channels)
+    target.check(source.classes, config.data)
+    table = source.table[list(COLUMNS)].to_csv(index=False).encode(errors="backslashreplace")
+    arguments: dict[str, Any] = {
+        "input_shape": [config.size, config.size, len(channels) * (2 * config.context + 1)],
+        "num_classes": len(target.channels),
+        "separable": config.separable,
+        "dropout": config.dropout,
+    }
+    arguments |= {name: value for name in ("filters", "depth") if (value := getattr(config, name)) is not None}
+    if target.name == "regions":
+        # Three channels that overlap: "auto" would make them exclude each other.
+        arguments["classifier_activation"] = "sigmoid"
+    return NetworkSpec(
+        channels=channels,
+        target=target,
+        preprocessing=Preprocessing(config.size, config.blur, config.clahe),
+        context=config.context,
+        architecture=config.architecture,
+        arguments=arguments,
+        data=config.data,
+        manifest_sha256=hashlib.sha256(table).hexdigest(),
+        versions=versions(),
+    )
+
+
+def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource) -> TrainingData:
     """Read the training slices and the validation patients."""
-    augmentation = None
-    if config.augment:
-        augmentation = _augmentation(config, source.channels)
-    slices = load_slices(source, "train", preprocessing, target=Target(config.target), context=config.context)
-    config.check_data(len(slices.images), len(source.channels) * (2 * config.context + 1))
+    augmentation = make_augmentation(config, spec.channels)
+    slices = load_slices(source, "train", spec.preprocessing, target=spec.target, context=spec.context)
+    config.check_data(len(slices.images), spec.depth)
     batches = SliceBatches(
         slices,
         batch_size=config.batch_size,
         tumour_share=config.tumour_share,
         augmentation=augmentation,
-        target=Target(config.target),
+        target=spec.target,
         seed=config.seed,
     )
-    return batches, PatientValidator(source, preprocessing, target=Target(config.target), context=config.context)
+    return TrainingData(batches, PatientValidator(source, spec))
 
 
-def _augmentation(config: TrainingConfig, channels: tuple[str, ...]) -> Augmentation:
+def make_augmentation(config: TrainingConfig, channels: tuple[str, ...]) -> Augmentation | None:
+    """Take the settings of the names that an `Augmentation` has; None where there is to be none."""
+    if not config.augment:
+        return None
     if config.stand_in and "FLAIR" not in channels:
         raise InputError(f"stand_in needs FLAIR among the sequences. Received: {', '.join(channels)}.")
-    return Augmentation(
-        config.rotate,
-        config.flip,
-        config.zoom,
-        config.shift,
-        config.intensity,
-        config.noise,
-        config.stand_in,
-        channels.index("FLAIR") if config.stand_in else 0,
-    )
+    names = [entry.name for entry in dataclasses.fields(Augmentation) if entry.name != "stand_in_channel"]
+    settings = {name: getattr(config, name) for name in names}
+    return Augmentation(**settings, stand_in_channel=channels.index("FLAIR") if config.stand_in else 0)
 
 
-def network_arguments(config: TrainingConfig, channels: int) -> dict[str, Any]:
-    """Say what the network is built with, for data of so many channels."""
-    arguments: dict[str, Any] = {
-        "input_shape": [config.size, config.size, channels * (2 * config.context + 1)],
-        "num_classes": len(Target(config.target).channels),
-        "separable": config.separable,
-        "dropout": config.dropout,
-    }
-    chosen = {name: getattr(config, name) for name in ("filters", "depth") if getattr(config, name) is not None}
-    if config.target == "regions":
-        # Three channels that overlap: "auto" would make them exclude each other.
-        chosen["classifier_activation"] = "sigmoid"
-    return arguments | chosen
-
-
-def new_model(config: TrainingConfig, arguments: dict[str, Any], precision: str) -> keras.Model:
-    """Build the network, with the weights of `init` where it is given, and compile it."""
+def build_network(spec: NetworkSpec, precision: str = "float32", weights: str | None = None) -> keras.Model:
+    """Build the network that a description tells of, from random weights, a file or a shipped name; not compiled."""
     with dtype_policy(precision):
-        model = build_model(config.architecture, **arguments, weights=config.init)
-    compile_model(model, config)
-    return model
+        return build_model(spec.architecture, **spec.arguments, weights=weights)
 
 
-def compile_model(model: keras.Model, config: TrainingConfig) -> None:
+def compile_model(model: keras.Model, config: TrainingConfig, target: Target) -> None:
     """Give a network its loss, its metric and its optimizer."""
-    target = Target(config.target)
     dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
     loss = get_loss(config.loss, include_background=not target.exclusive)
     model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])

@@ -13,13 +13,13 @@ from brainseg_keras.training.progress import Progression
 
 
 class StopGuard(keras.callbacks.Callback):
-    """Stops a run at its time limit, at Ctrl-C or SIGTERM, and at a loss that is no number.
+    """Stops a run at its time limit, at Ctrl-C or SIGTERM, and at a loss that is NaN.
 
     It listens while it is entered (`with guard:`), so also while a validation runs.
 
     Args:
         progression: Where the steps are counted and the reason is kept.
-        config: Named in the message on a loss that is no number.
+        config: Named in the message on a loss that is NaN.
     """
 
     def __init__(self, progression: Progression, config: TrainingConfig):
@@ -46,8 +46,8 @@ class StopGuard(keras.callbacks.Callback):
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             epoch, step = divmod(self._progression.step - 1, self._progression.steps_per_epoch)
             raise TrainingError(
-                f"The loss is no number any more (epoch {epoch + 1}, step {step + 1}). The usual cause is a learning "
-                f"rate that is too high (peak {self._config.learning_rate:g}), or float16. Try --learning-rate "
+                f"The loss became NaN (epoch {epoch + 1}, step {step + 1}). The usual cause is a learning rate that is "
+                f"too high (peak {self._config.learning_rate:g}), or float16. Try --learning-rate "
                 f"{self._config.learning_rate / 10:g}, or --precision float32. Epochs done before are kept in the run."
             )
         if self._progression.out_of_time:
@@ -60,3 +60,11 @@ class StopGuard(keras.callbacks.Callback):
             # Asked twice: now means now.
             raise KeyboardInterrupt
         self._progression.stopped = "interrupted"
+
+
+def find_end(progression: Progression, since_best: int, patience: int | None) -> None:
+    """Note a reason to stop after an epoch was scored; one that is there already stays."""
+    if patience and since_best >= patience:
+        progression.stopped = progression.stopped or "patience"
+    if progression.out_of_time:
+        progression.stopped = progression.stopped or "time"

@@ -7,15 +7,16 @@ import keras
 import numpy as np
 import pandas as pd
 
-from brainseg_keras.data.context import neighbour_places, repeat_range, stack_neighbours
 from brainseg_keras.data.labels import region_masks
-from brainseg_keras.data.preprocessing import Preprocessing, normalise
-from brainseg_keras.data.targets import TUMOUR, Target
 from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.scores import confusion, dice
 from brainseg_keras.inference.explanation import Explainer
+from brainseg_keras.inference.runner import Network, Prepared, Runner, keras_function
+from brainseg_keras.models.folding import FoldedTwin
 from brainseg_keras.monitoring import ShownSlice
+from brainseg_keras.postprocessing import Postprocessing
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.visualization import to_gray
 
 
@@ -60,71 +61,67 @@ class PatientScores:
 
 
 class PatientValidator:
-    """Scores a model on the validation patients, read once and kept.
+    """Scores a network on the validation patients, read once and kept, as `brainseg evaluate` does.
 
     Args:
         source: Where the volumes come from.
-        preprocessing: As in training.
+        spec: Of the network.
         split: Which patients.
         panel: How many patients show one slice each time: the one with most tumour.
         worst: How many of the patients with the lowest Dice show their worst slice.
         batch_size: Slices in a prediction.
-        threshold: Probability above which a pixel is tumour.
-        target: What the network was asked for.
-        context: Neighbouring slices on each side that it sees.
     """
 
     def __init__(
         self,
         source: VolumeSource,
-        preprocessing: Preprocessing,
+        spec: NetworkSpec,
         *,
         split: str = "val",
         panel: int = 6,
         worst: int = 5,
         batch_size: int = 16,
-        threshold: float = 0.5,
-        target: Target = TUMOUR,
-        context: int = 0,
     ):
-        self._preprocessing = preprocessing
-        self._batch_size = batch_size
-        self._threshold = threshold
-        self._target = target
-        self._context = context
+        self._target = spec.target
         self._worst = worst
+        self._twin: FoldedTwin | None = None
+        self._network: Network | None = None
+        self._runner = Runner(lambda batch: self._network(batch), spec, batch_size=batch_size)
         self._patients: list[_Patient] = []
         self._panel: dict[str, int] = {}
         for volume in iterate_volumes(source, split):
-            inputs, intensity = preprocessing.volume(volume.images, volume.intensity)
+            prepared = self._runner.prepare(volume.images, volume.intensity)
             grays = np.stack([to_gray(image) for image in volume.images])
-            truth = preprocessing.masks(target.layers(volume.masks))
-            self._patients.append(
-                _Patient(volume.patient, volume.slices, grays, inputs, intensity, volume.masks, truth)
-            )
+            truth = spec.preprocessing.masks(spec.target.layers(volume.masks))
+            self._patients.append(_Patient(volume.patient, volume.slices, grays, prepared, volume.masks, truth))
             if len(self._panel) < panel:
                 self._panel[volume.patient] = int((volume.masks > 0).sum(axis=(1, 2)).argmax())
 
     def score(self, model: keras.Model, loss: keras.losses.Loss) -> PatientScores:
-        """Predict every volume and score it.
+        """Predict every volume and score it, before anything is tuned.
 
         Args:
-            model: Network whose channels are the target's.
+            model: Float32 network whose channels are the target's; the same object each time.
             loss: Computed at the network's resolution, slice by slice.
 
         Returns:
             Dice of each patient, and what there is to look at.
         """
+        if self._twin is None:
+            self._twin = FoldedTwin(model)
+            self._network = keras_function(self._twin.model)
+        self._twin.update()
+        postprocessing = Postprocessing()
         regions, losses, panel, faults = {}, [], [], []
         histogram = ProbabilityHistogram()
         for patient in self._patients:
             masks = patient.masks
-            probabilities = self._predict(model, patient)
-            losses.append((float(loss(self._target.encode(patient.truth), probabilities)), len(masks)))
-            restored = self._preprocessing.restore_channels(probabilities, masks.shape[1:])
-            answer = self._target.decode(restored, self._threshold)
+            outputs = self._runner.run(patient.prepared)
+            losses.append((float(loss(self._target.encode(patient.truth), outputs)), len(masks)))
+            probabilities = self._runner.restore(outputs, masks.shape[1:])
+            answer = postprocessing.labels(probabilities, self._target)
             own = regions[patient.name] = self._score_regions(masks, answer)
-            tumour, score = self._target.tumour(restored), float(np.mean(list(own.values())))
+            tumour, score = self._target.tumour(probabilities), float(np.mean(list(own.values())))
             histogram.add(masks > 0, tumour)
             if patient.name in self._panel:
                 panel.append(patient.show(self._panel[patient.name], tumour, score))
@@ -145,30 +142,14 @@ class PatientValidator:
         Returns:
             For each slice of the panel its maps by name, at the slice's own resolution.
         """
-        found = []
-        for patient in self._patients:
-            if patient.name in self._panel:
-                places = neighbour_places(len(patient.inputs), self._context)[[self._panel[patient.name]]]
-                intensity = repeat_range(patient.intensity, self._context)
-                maps = explain(normalise(stack_neighbours(patient.inputs, places), intensity))
-                size = patient.masks.shape[1:]
-                found.append({name: self._preprocessing.restore(m, size)[0] for name, m in maps.items()})
-        return found
+        shown = [patient for patient in self._patients if patient.name in self._panel]
+        found = [self._runner.explain(explain, patient.prepared, [self._panel[patient.name]]) for patient in shown]
+        return [{name: maps[0] for name, maps in own.items()} for own in found]
 
     def _score_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, float]:
         truths = region_masks(masks, self._target.classes)
         answers = region_masks(answer, self._target.classes)
         return {name: float(dice(confusion(truths[name], answers[name]))) for name in truths}
-
-    def _predict(self, model: keras.Model, patient: "_Patient") -> np.ndarray:
-        parts, inputs, intensity = [], patient.inputs, patient.intensity
-        places, intensity = neighbour_places(len(inputs), self._context), repeat_range(intensity, self._context)
-        for start in range(0, len(inputs), self._batch_size):
-            batch = normalise(stack_neighbours(inputs, places[start : start + self._batch_size]), intensity)
-            # One shape for every call: a last, smaller batch would be compiled anew on some backends.
-            padded = np.pad(batch, ((0, self._batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
-            parts.append(np.asarray(model.predict_on_batch(padded))[: len(batch)])
-        return np.concatenate(parts)
 
 
 class _Patient(NamedTuple):
@@ -177,13 +158,12 @@ class _Patient(NamedTuple):
     name: str
     slices: tuple[int, ...]
     grays: np.ndarray  # to look at: one sequence, uint8, at its own resolution
-    inputs: np.ndarray  # as the network sees them, but for normalisation
-    intensity: np.ndarray
+    prepared: Prepared
     masks: np.ndarray
     truth: np.ndarray  # as the loss sees them, in layers
 
-    def show(self, place: int, tumour: np.ndarray, dice: float) -> ShownSlice:
+    def show(self, index: int, tumour: np.ndarray, dice: float) -> ShownSlice:
         """Pick one slice; of the probabilities a copy, since a view would keep the whole volume in memory."""
         return ShownSlice(
-            self.name, self.slices[place], self.grays[place], self.masks[place], tumour[place].copy(), dice
+            self.name, self.slices[index], self.grays[index], self.masks[index], tumour[index].copy(), dice
         )

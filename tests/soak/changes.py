@@ -68,9 +68,9 @@ def changed_copies(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
 
 
 def _changed_calls(node: ast.Call, with_: Callable) -> Iterator[ast.AST]:
-    for place, keyword in enumerate(node.keywords):
+    for index, keyword in enumerate(node.keywords):
         if keyword.arg and keyword.arg not in _KEPT:
-            yield with_(keywords=node.keywords[:place] + node.keywords[place + 1 :])
+            yield with_(keywords=node.keywords[:index] + node.keywords[index + 1 :])
     match node.func:
         case ast.Name(id="sorted"):
             yield with_(keywords=[*node.keywords, ast.keyword("reverse", ast.Constant(True))])

@@ -35,45 +35,51 @@ PACKAGE = ROOT / "brainseg_keras"
 #: drawings, of which no number is right or wrong.
 TESTS = {
     "losses": "losses loss_arguments targets",
-    "metrics.py": "metrics targets",
+    "metrics": "metrics targets",
+    "shapes.py": "loss_arguments metrics",
     "evaluation/curves.py": "curves",
     "evaluation/distances.py": "distances",
     "evaluation/lesions.py": "measures distances regions",
     "evaluation/patient.py": "distances statistics reports",
     "evaluation/scores.py": "scores distances",
     "evaluation/statistics.py": "statistics",
-    "data/augmentation.py": "augmentation context batches",
-    "data/batches.py": "batches context",
-    "data/brats.py": "brats nifti",
-    "data/checks.py": "findings checks",
+    "data/inputs/augmentation.py": "augmentation context batches",
+    "data/inputs/batches.py": "batches context",
+    "data/formats": "formats brats nifti lgg pairs sources find_scans",
+    "data/formats/brats_h5.py": "brats nifti find_scans",
+    "data/checking/checks.py": "findings checks",
     "data/checksums.py": "roles",
-    "data/context.py": "context batches",
+    "data/inputs/context.py": "context batches",
     "data/fetch.py": "fetch",
-    "data/findings.py": "findings checks",
-    "data/hdf5.py": "store",
-    "data/images.py": "refusals lgg pairs predict",
+    "data/checking/findings.py": "findings checks",
+    "data/decode/hdf5.py": "store",
+    "data/decode/images.py": "refusals lgg pairs predict",
     "data/labels.py": "targets regions nifti",
-    "data/lgg.py": "lgg manifest",
+    "data/formats/lgg.py": "lgg manifest find_scans predict",
     "data/manifest.py": "manifest lgg splits",
-    "data/medical.py": "medical refusals predict nifti",
-    "data/memory.py": "memory",
+    "data/decode/brats_slices.py": "brats refusals predict",
+    "data/decode/dicom.py": "medical refusals predict",
+    "data/decode/nifti.py": "medical refusals predict nifti",
+    "data/decode/spacing.py": "brats medical",
+    "data/decode/memory.py": "memory",
     "data/modalities.py": "modalities nifti brats",
-    "data/nifti.py": "nifti brats",
-    "data/pairs.py": "pairs",
+    "data/formats/nifti.py": "nifti brats find_scans predict",
+    "data/formats/pairs.py": "pairs",
     "data/pipeline.py": "batches",
-    "data/preprocessing.py": "preprocessing batches augmentation",
+    "data/inputs/preprocessing.py": "preprocessing batches augmentation",
     "data/roles.py": "roles",
     "data/scans.py": "find_scans refusals predict",
-    "data/sources.py": "sources lgg nifti pairs store phantom",
+    "data/sources.py": "sources formats lgg nifti pairs store phantom",
     "data/splits.py": "splits manifest",
     "data/store.py": "store",
-    "data/targets.py": "targets",
+    "data/inputs/targets.py": "targets",
+    "data/writing.py": "brats",
     "data/volumes.py": "lgg store predict batches",
     "inference/explanation.py": "explanation",
     "inference/measures.py": "measures predict",
-    "inference/information.py": "networks export roles",
+    "inference/runner.py": "predict context regions tune",
     "inference/networks.py": "networks export predict",
-    "inference/postprocessing.py": "tune regions predict",
+    "postprocessing.py": "tune regions predict",
     "inference/predict.py": "predict summary refusals regions",
     "inference/predictor.py": "predict context regions reports tune",
     "inference/summary.py": "summary predict",
@@ -87,10 +93,15 @@ TESTS = {
 }
 #: Changes that no test can see: file, part of the line, what comes there (an empty text fits all), why it is the same.
 EQUIVALENT = [
-    ("data/batches.py", "<= _MEMORY_LIMIT", "<", "slices of just 4 GiB: in memory or in a file, the same"),
-    ("data/brats.py", "sorted(source.table.patient.unique())", "reverse", "the order of writing shows nowhere"),
-    ("data/checks.py", 'rows["mask"].iloc[0]', "-1", "every slice of a NIfTI patient names one mask file"),
-    ("data/findings.py", "border = np.concatenate", "0", "the median of the same pixels"),
+    ("data/inputs/batches.py", "<= _MEMORY_LIMIT", "<", "slices of just 4 GiB: in memory or in a file, the same"),
+    (
+        "data/writing.py",
+        "sorted(source.table.patient.unique())",
+        "reverse",
+        "the order of writing shows nowhere",
+    ),
+    ("data/checking/checks.py", 'rows["mask"].iloc[0]', "-1", "every slice of a NIfTI patient names one mask file"),
+    ("data/checking/findings.py", "border = np.concatenate", "0", "the median of the same pixels"),
     ("data/splits.py", "turns = np.array", "held_out[1])", "words stay words in an array of either kind"),
     ("data/pipeline.py", "use_multiprocessing=False", "__init__(workers=2, max", "False is Keras' default"),
 ]
@@ -119,13 +130,13 @@ class Mutant:
     key: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}"
+        index = f"{self.file}:{self.line}"
         if len(self.before) < 12:
-            return f"{place}: `{self.where}`, where `{self.before}` → `{self.after}`"
+            return f"{index}: `{self.where}`, where `{self.before}` → `{self.after}`"
         same = next((n for n, (a, b) in enumerate(zip(self.before, self.after, strict=False)) if a != b), 0)
         start = "…" + self.before[max(0, same - 20) : same] if same > 20 else self.before[:same]
         before, after = (start + text[same : same + 60] for text in (self.before, self.after))
-        return f"{place}: `{before}` → `{after}`"
+        return f"{index}: `{before}` → `{after}`"
 
 
 def mutants_of(file: str, source: str) -> list[Mutant]:

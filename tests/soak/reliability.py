@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from brainseg_keras.files import hold_folder, write_text
-from brainseg_keras.training.run import processor
+from brainseg_keras.training.machine import processor
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 _ROW = re.compile(r"\| (?P<topic>[^|]+) \|")

@@ -1,0 +1,1 @@
+"""One file into an array: pictures, NIfTI, DICOM, HDF5."""

@@ -1,0 +1,1 @@
+"""One file a format, and `registry.py`, which lists them."""

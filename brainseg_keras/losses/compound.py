@@ -1,0 +1,137 @@
+"""Sums of an overlap and a loss of single pixels: Dice with focal or plain cross-entropy."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from brainseg_keras.losses.base import SegmentationLoss, check_options, one_per_image, pixel_mean, prepare, require
+from brainseg_keras.losses.focal import binary_focal_loss
+from brainseg_keras.losses.overlap import dice_loss
+
+
+def dice_focal_loss(
+    y_true: Any,
+    y_pred: Any,
+    dice_weight: float = 1.0,
+    focal_weight: float = 5.0,
+    smooth: float = 1.0,
+    reduce_over: str = "image",
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    apply_class_balancing: bool = False,
+    include_background: bool = True,
+) -> Any:
+    """dice_weight x Dice loss + focal_weight x focal loss: (batch,). See `DiceFocalLoss`.
+
+    Raises: InputError for shapes that do not match or options out of range.
+    Example: `dice_focal_loss(mask, probabilities, dice_weight=1, focal_weight=5)`
+    """
+    check_options(dice_weight=dice_weight, focal_weight=focal_weight)
+    dice = dice_loss(y_true, y_pred, smooth, include_background, reduce_over)
+    focal = binary_focal_loss(y_true, y_pred, alpha, gamma, apply_class_balancing, include_background, reduce_over)
+    return dice_weight * dice + focal_weight * focal
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class DiceFocalLoss(SegmentationLoss):
+    """dice_weight x Dice + focal_weight x focal: the overlap of the region and the certainty of each pixel.
+
+    Args:
+        dice_weight: weight of `DiceLoss`.
+        focal_weight: weight of `BinaryFocalLoss`, whose values are small: 5 brings the two to one scale.
+        smooth: of the Dice part, in pixels; above 0.
+        alpha, gamma, apply_class_balancing: of the focal part, as in `BinaryFocalLoss`.
+        reduce_over, include_background, reduction, name, dtype: as in `DiceLoss`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = DiceFocalLoss(dice_weight=1, focal_weight=5)
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
+
+    Reference:
+        Milletari et al. 2016, arXiv 1606.04797; Lin et al. 2017, arXiv 1708.02002.
+    """
+
+    def __init__(
+        self,
+        dice_weight: float = 1.0,
+        focal_weight: float = 5.0,
+        smooth: float = 1.0,
+        reduce_over: str = "image",
+        *,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        apply_class_balancing: bool = False,
+        include_background: bool = True,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "dice_focal_loss",
+        dtype: Any = None,
+    ) -> None:
+        require(0 <= alpha <= 1, "alpha", "between 0 and 1", alpha)
+        super().__init__(dice_focal_loss, locals())
+
+
+def bce_dice_loss(
+    y_true: Any,
+    y_pred: Any,
+    bce_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    smooth: float = 1.0,
+    include_background: bool = True,
+    reduce_over: str = "image",
+) -> Any:
+    """bce_weight x cross-entropy + dice_weight x Dice loss: (batch,). See `BCEDiceLoss`.
+
+    Raises: InputError for shapes that do not match or options out of range.
+    Example: `bce_dice_loss(mask, probabilities)`
+    """
+    check_options(bce_weight=bce_weight, dice_weight=dice_weight)
+    dice = dice_loss(y_true, y_pred, smooth, include_background, reduce_over)
+    y_true, y_pred = prepare(y_true, y_pred, include_background)
+    bce = one_per_image(pixel_mean(ops.binary_crossentropy(y_true, y_pred), reduce_over), y_pred)
+    return bce_weight * bce + dice_weight * dice
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class BCEDiceLoss(SegmentationLoss):
+    """bce_weight x cross-entropy + dice_weight x Dice: the plain relative of `DiceFocalLoss`.
+
+    Args:
+        bce_weight: weight of the binary cross-entropy, the mean over pixels and channels.
+        dice_weight: weight of `DiceLoss`.
+        smooth: of the Dice part, in pixels; above 0.
+        reduce_over, include_background, reduction, name, dtype: as in `DiceLoss`.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        >>> from keras import ops
+        >>> empty = ops.zeros((2, 8, 8, 1))
+        >>> loss = BCEDiceLoss()
+        >>> round(float(loss(empty, empty)), 6)
+        0.0
+
+    Reference:
+        Isensee et al. 2018, nnU-Net (the sum of both), arXiv 1809.10486.
+    """
+
+    def __init__(
+        self,
+        bce_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        smooth: float = 1.0,
+        reduce_over: str = "image",
+        *,
+        include_background: bool = True,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "bce_dice_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(bce_dice_loss, locals())

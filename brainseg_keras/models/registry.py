@@ -1,0 +1,74 @@
+"""Networks by name: those of the list `ARCHITECTURES`, and those with the weights that ship."""
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from brainseg_keras.errors import InputError
+from brainseg_keras.registry import ARCHITECTURES, closest
+
+if TYPE_CHECKING:
+    import keras
+
+
+def list_models() -> list[str]:
+    """Return the names that `build_model` knows.
+
+    Example:
+        >>> "attention_res_unet" in list_models()
+        True
+    """
+    return list(ARCHITECTURES)
+
+
+def build_model(name: str, **kwargs: Any) -> "keras.Model":
+    """Build a registered architecture by name.
+
+    Args:
+        name: One of `list_models()`.
+        **kwargs: The recipe's arguments, such as `input_shape`, `filters` or `separable`. The name of the Keras
+            model is the architecture's; to choose another, call the recipe itself.
+
+    Returns:
+        The `keras.Model` that the recipe builds.
+
+    Raises:
+        InputError: When the name or an argument is unknown, or the recipe refuses a value.
+
+    Example:
+        >>> build_model("unet", input_shape=(64, 64, 1), filters=8).name
+        'unet'
+    """
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise InputError(
+            f"architecture must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}.{closest(ARCHITECTURES, name)}"
+        )
+    recipe = ARCHITECTURES[name]
+    known = [parameter for parameter in inspect.signature(recipe).parameters if parameter != "name"]
+    for argument in kwargs:
+        if argument not in known:
+            raise InputError(
+                f"{name} takes no argument {argument!r}. It takes {', '.join(known)}.{closest(known, argument)}"
+            )
+    return recipe(**kwargs)
+
+
+def load_pretrained(name: str = "lgg") -> "keras.Model":
+    """Build a network with the weights that ship with the package.
+
+    Args:
+        name: One of `list_pretrained()` in `models.weights`.
+
+    Returns:
+        The model, not compiled, in float32.
+
+    Raises:
+        InputError: An unknown name, or a file that is not the one that was shipped.
+
+    Example:
+        >>> load_pretrained("lgg").output_shape
+        (None, 128, 128, 1)
+    """
+    from brainseg_keras.models.weights import pretrained_info
+
+    info = pretrained_info(name)
+    return build_model(info["architecture"], **info["arguments"] | {"weights": name})

@@ -1,0 +1,55 @@
+"""What a run is computed on and with: libraries, processor, commit."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+
+def versions() -> dict[str, str | None]:
+    """Give the versions of what decides a network's numbers.
+
+    Returns:
+        Versions by name of the package; None of one that is not installed.
+
+    Example:
+        >>> versions()["keras"] == keras.__version__
+        True
+    """
+    names = ("brainseg_keras", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
+    return {name: _version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """Name the processor.
+
+    Returns:
+        As the system calls it, such as `Intel(R) Xeon(R) Platinum 8481C`.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """Name the commit of the code itself, where it runs from a checkout."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
