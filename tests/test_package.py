@@ -244,10 +244,8 @@ def module_name(path: Path) -> str:
 
 
 def imported(node: ast.AST, files: dict[str, Path]) -> Iterator[str]:
-    """The modules of the package that are imported anywhere below a node, but for those that only types need."""
+    """The modules of the package that are imported anywhere below a node, those that only types need among them."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            continue
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names if alias.name in files)
         elif isinstance(child, ast.ImportFrom) and child.module in files:
@@ -268,7 +266,7 @@ def function():
     from p import a, name
     import p.b
 """
-    assert list(imported(ast.parse(code), files)) == ["p.a", "p", "p.b"]
+    assert list(imported(ast.parse(code), files)) == ["p.b", "p.a", "p", "p.b"]
 
 
 def test_public_functions_are_annotated(source):

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from brainseg_keras.evaluation.patient import OVERLAP
 from brainseg_keras.files import MAKER, check_output, check_replaceable, write_json, write_whole
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
 from brainseg_keras.postprocessing import Postprocessing
+from brainseg_keras.reports.evaluation import Evaluation
 from brainseg_keras.reports.page import write_page
 from brainseg_keras.reports.patients import (
     choose_scored,
@@ -49,27 +49,6 @@ _MARKS = {
     "per_region.csv": "patient,role,",
     "report.html": MAKER,
 }
-
-
-@dataclass
-class Evaluation:
-    """What was found.
-
-    Args:
-        report: Content of report.json.
-        per_patient: One row a patient.
-        per_slice: One row a slice.
-        per_region: One row a patient and region, of a network that tells classes apart; else empty.
-        histogram: Probabilities of tumour and of other pixels, from which the curves are drawn.
-        pictures: For the best and the worst patients: image, truth and answer of the slice with most tumour.
-    """
-
-    report: dict[str, Any]
-    per_patient: pd.DataFrame
-    per_slice: pd.DataFrame
-    histogram: "ProbabilityHistogram"
-    pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
-    per_region: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def evaluate(

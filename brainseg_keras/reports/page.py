@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from PIL import Image
 from brainseg_keras.evaluation import interval_text
 from brainseg_keras.html import whole_page
 from brainseg_keras.postprocessing import choice_from_info
+from brainseg_keras.reports.evaluation import Evaluation
 from brainseg_keras.visualization import (
     PREDICTION,
     TRUTH,
@@ -22,9 +23,6 @@ from brainseg_keras.visualization import (
     plot_precision_recall,
     to_gray,
 )
-
-if TYPE_CHECKING:
-    from brainseg_keras.reports.evaluate import Evaluation
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -38,7 +36,7 @@ img { max-width: 100%; } .pictures img { width: 17rem; } .note { color: #555; }
 """
 
 
-def write_page(evaluation: "Evaluation", path: Path) -> None:
+def write_page(evaluation: Evaluation, path: Path) -> None:
     """Write the page.
 
     Args:
@@ -165,7 +163,7 @@ def _table(table: pd.DataFrame) -> str:
     return f'<div class="wide">{text}</div>'
 
 
-def _curves(evaluation: "Evaluation") -> list[str]:
+def _curves(evaluation: Evaluation) -> list[str]:
     precision, recall = evaluation.histogram.precision_recall()
     drawings = [
         ("Precision and recall over thresholds, pixels pooled", lambda f: plot_precision_recall(precision, recall, f)),
@@ -180,12 +178,12 @@ def _curves(evaluation: "Evaluation") -> list[str]:
     return [f'<div class="pictures">{"".join(figures)}</div>']
 
 
-def _against_volume(evaluation: "Evaluation", file: io.BytesIO) -> None:
+def _against_volume(evaluation: Evaluation, file: io.BytesIO) -> None:
     table = evaluation.per_patient[evaluation.per_patient.role.isin(evaluation.report["headline"])]
     plot_dice_against_volume(table.volume_true, table.dice, file, unit=evaluation.report["volume_unit"])
 
 
-def _gallery(evaluation: "Evaluation") -> str:
+def _gallery(evaluation: Evaluation) -> str:
     order = evaluation.per_patient.sort_values("dice")
     figures = []
     for row in order[order.patient.isin(list(evaluation.pictures))].itertuples():
