@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from commands import brainseg, fresh_brainseg, here
+from commands import brainseg, here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import tiny
@@ -102,9 +102,9 @@ def test_a_run_from_before_there_were_roles_says_that_they_are_unknown(own_run, 
 
 
 def validated_and_evaluated(data, run, folder):
-    """Dice per validation patient that chose the checkpoint, and what a fresh process reports of the same file."""
+    """Dice per validation patient that chose the checkpoint, and what another process reports of the same file."""
     command = ("evaluate", "--model", run.path, "--data", data, "--split", "val", "-o", folder)
-    done = fresh_brainseg(*command, cwd=folder.parent)
+    done = brainseg(*command, cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     regions = folder / "per_region.csv"
     # As text, which Python reads back to the last bit.
@@ -113,8 +113,13 @@ def validated_and_evaluated(data, run, folder):
     return json.loads(run.info.read_text())["validation"]["dice"], means.to_dict()
 
 
+def test_what_chose_the_checkpoint_is_what_evaluate_says(finished, store, tmp_path):
+    validated, evaluated = validated_and_evaluated(store, finished, tmp_path / "report")
+    assert validated == evaluated
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "context"), [("tumour", 0), ("tumour", 1), ("classes", 0), ("regions", 1)])
+@pytest.mark.parametrize(("target", "context"), [("classes", 0), ("regions", 1)])
 def test_what_chose_the_checkpoint_is_what_evaluate_says_to_the_last_bit(target, context, tmp_path):
     """Of networks that are half trained: many pixels lie near the threshold."""
     data = write_brats_phantom(tmp_path / "data", patients=8, slices=6, size=48, write=write_nifti)
