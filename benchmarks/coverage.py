@@ -60,7 +60,7 @@ def student(values: np.ndarray) -> tuple[float, float]:
     return stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
 
 
-def studentised(bounds: tuple[float, float]) -> Interval:
+def studentized(bounds: tuple[float, float]) -> Interval:
     """Give the package's own."""
 
     def interval(values: np.ndarray) -> tuple[float, float]:
@@ -84,13 +84,13 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     rows = [
-        "| population | patients | studentised (used here) | percentile | BCa | Student's t |",
+        "| population | patients | studentized (used here) | percentile | BCa | Student's t |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, draw, mean, bounds in POPULATIONS:
         for patients in SIZES:
             samples = draw(np.random.default_rng(patients), (options.samples, patients))
-            shares = [coverage(way, samples, mean) for way in (studentised(bounds), percentile, bca, student)]
+            shares = [coverage(way, samples, mean) for way in (studentized(bounds), percentile, bca, student)]
             rows.append(f"| {name} | {patients} | " + " | ".join(f"{100 * share:.1f}" for share in shares) + " |")
             print(rows[-1], flush=True)
     error = 100 * math.sqrt(0.95 * 0.05 / options.samples)

@@ -64,7 +64,7 @@ def main() -> None:
     head = [
         "# One normalization for all steps, or one per step",
         "",
-        f"Dice on four images learnt by heart in {STEPS} steps (filters=8, depth=2). Written by "
+        f"Dice on four images learned by heart in {STEPS} steps (filters=8, depth=2). Written by "
         "`python benchmarks/shared_norm.py`.",
         "",
         "| network | convolutions | normalization | as in training | as in use |",

@@ -325,7 +325,7 @@ def printable(text: str | Path) -> str:
         text: A path, or a text with a path in it, as Python has it from the file system.
 
     Returns:
-        Text without surrogates: what is not UTF-8 is spelt as `%` and two digits.
+        Text without surrogates: what is not UTF-8 is spelled as `%` and two digits.
 
     Example:
         >>> printable(os.fsdecode(b"caf\\xe9.png"))

@@ -355,5 +355,5 @@ def test_a_split_without_tumour_is_an_error_where_it_trains():
     present = {"A": none, "B": none, "C": some}
     findings = checks._missing_classes(source(A="train", B="val", C="test"), present)
     assert [(one.check, one.severity) for one in findings] == [("missing-class", "error"), ("missing-class", "warning")]
-    assert "No train patient has any tumour: it cannot be learnt" in findings[0].text
+    assert "No train patient has any tumour: it cannot be learned" in findings[0].text
     assert "No val patient has any tumour: it cannot be scored" in findings[1].text

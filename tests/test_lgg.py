@@ -61,7 +61,7 @@ def test_strangers_among_the_files_are_passed_over(own_phantom):
     pd.testing.assert_frame_equal(read_lgg(own_phantom)[0], before)
 
 
-def test_endings_may_be_spelt_otherwise(own_phantom):
+def test_endings_may_be_spelled_otherwise(own_phantom):
     before, _ = read_lgg(own_phantom)
     folder = own_phantom / before.patient[0]
     for file in list(folder.iterdir()):

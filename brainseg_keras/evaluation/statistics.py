@@ -70,7 +70,7 @@ def interval_text(low: float | None, high: float | None, form: str = ".3f") -> s
 def summarize(
     values: Sequence[float], *, bounds: tuple[float, float] = (-math.inf, math.inf), seed: int = 0
 ) -> Summary:
-    """Summarize one score over patients; the interval is a studentised bootstrap over patients.
+    """Summarize one score over patients; the interval is a studentized bootstrap over patients.
 
     Args:
         values: One finite number a patient.
@@ -93,7 +93,7 @@ def summarize(
     """
     values = _finite(values)
     mean, sd = _mean_and_sd(values)
-    low, high = _interval(mean, sd, len(values), _studentised(values, seed), bounds)
+    low, high = _interval(mean, sd, len(values), _studentized(values, seed), bounds)
     return Summary(len(values), mean, float(np.median(values)), sd, low, high)
 
 
@@ -156,7 +156,7 @@ def compare_paired(
         raise InputError(f"A paired comparison needs the same patients. Received: {len(first)} and {len(second)}.")
     differences = first - second
     mean, sd = _mean_and_sd(differences)
-    deviations = _studentised(differences, seed)
+    deviations = _studentized(differences, seed)
     low, high = _interval(mean, sd, len(differences), deviations, (bounds[0] - bounds[1], bounds[1] - bounds[0]))
     return Comparison(
         n=len(differences),
@@ -177,7 +177,7 @@ def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1))
 
 
-def _studentised(values: np.ndarray, seed: int) -> np.ndarray:
+def _studentized(values: np.ndarray, seed: int) -> np.ndarray:
     """Draw resamples: how many of their own standard errors each one's mean lies above the mean of all."""
     spread = values - values.mean()
     scale = np.abs(spread).max()

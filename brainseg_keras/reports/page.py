@@ -86,7 +86,7 @@ def _rules(report: dict[str, Any]) -> str:
         f"Masks: {chosen}; chosen on: {report['postprocessing']['chosen_on']}. Distances: "
         f"{report['distances']}; surface Dice at {report['surface_dice_tolerance']:g} {report['unit']}; volumes in "
         f"{report['volume_unit']}. Surface: {report['surface_rule']}. Rule for empty masks: {report['empty_rule']}. "
-        "Intervals: studentised bootstrap over patients."
+        "Intervals: studentized bootstrap over patients."
     )
 
 

@@ -244,7 +244,7 @@ def _missing_classes(source: VolumeSource, present: dict[str, np.ndarray]) -> li
         seen = np.any([present[patient][1 : len(names) + 1] for patient in members], axis=0)
         missing = [name for name, there in zip(names, seen, strict=True) if not there]
         if missing:
-            cannot = "learnt" if split == "train" else "scored"
+            cannot = "learned" if split == "train" else "scored"
             text = (
                 f"No {split} patient has any {', '.join(missing)}: it cannot be {cannot}. Split anew, or merge classes."
             )
