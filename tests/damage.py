@@ -210,7 +210,7 @@ def network_damages(file):
         "its weights are noise": partial(_rezip, {"model.weights.h5": b"noise" * 999}),
     }
     # `--init` takes the weights alone, layer by layer, and builds the network itself.
-    configured = ("its layers are of another package", "its filters are negative")
+    configured = ("its layers are of another package", "its filters are negative", "its filters are others")
     but_init = tuple(command for command in READ_BY[file] if command != "init")
     return [
         Damage(file, name, make, name != "no metadata in it", but_init if name in configured else ())

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from brainseg_keras.data.decode.hdf5 import create_hdf5
+from brainseg_keras.data.decode.spacing import checked_spacing
 from brainseg_keras.data.manifest import COLUMNS, check_table
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
@@ -142,8 +143,10 @@ class StoredVolumes:
                 group["masks"][:],
                 tuple(int(number) for number in group.attrs["slices"]),
                 np.asarray(group.attrs["intensity"]),
-                tuple(map(float, group.attrs["spacing"])) if "spacing" in group.attrs else None,
+                checked_spacing(self._path, group.attrs["spacing"]) if "spacing" in group.attrs else None,
             )
+            if volume.masks.dtype != np.uint8:
+                raise ValueError(f"masks of {volume.masks.dtype}, expected uint8")
             if volume.images.shape != (*volume.masks.shape, len(self.channels)) or volume.masks.ndim != 3:
                 raise ValueError(f"images of shape {volume.images.shape}, masks of {volume.masks.shape}")
             if len(volume.slices) != len(volume.masks) or volume.intensity.shape != (len(self.channels), 2):

@@ -54,7 +54,8 @@ class Predictor:
         self.name = trained.name
         #: The Keras model, where there is one.
         self.model = trained.model
-        self._network = trained.network
+        #: From batches to probabilities; it names its file where it fails.
+        self.network = trained.network
         self._runner = Runner(trained.network, self.spec, batch_size=batch_size)
         self._batch_size = batch_size
         self._explainer: Explainer | None = None
@@ -83,7 +84,7 @@ class Predictor:
             changes.setdefault("tuning", None)
         twin.spec = replace(self.spec, **changes)
         twin.spec.check(*self._shapes)
-        twin._runner = Runner(self._network, twin.spec, batch_size=self._batch_size)
+        twin._runner = Runner(self.network, twin.spec, batch_size=self._batch_size)
         return twin
 
     def probabilities(

@@ -195,7 +195,7 @@ class TrainingConfig:
             3
         """
         try:
-            values = yaml.safe_load(Path(expand(path, "config")).read_text(encoding="utf-8")) or {}
+            values = yaml.safe_load(Path(expand(path, "config")).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} cannot be read as YAML ({error}). See docs/training.md for an example."

@@ -11,6 +11,12 @@ from brainseg_keras.files import write_whole
 from brainseg_keras.training.run import RunFolder
 from brainseg_keras.visualization import plot_history
 
+#: What every row has, whatever the network is asked for.
+_COLUMNS = {
+    *("epoch", "step", "seconds", "learning_rate", "gradient_norm", "images_per_second", "loss", "dice", "val_loss"),
+    *("val_dice", "val_dice_median", "val_dice_min", "val_patients", "val_predicted_share", "val_tumour_share"),
+}
+
 
 class History:
     """Rows of the epochs that were scored.
@@ -70,6 +76,8 @@ def read_history(run: RunFolder, step: int, steps_per_epoch: int, *, scored_star
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{run.history} cannot be read ({error}). {cure}") from error
     with reading(run.history, cure):
+        if missing := sorted(_COLUMNS - rows[0].keys()) if rows else []:
+            raise ValueError(f"no column {', '.join(missing)}")
         done = [{name: _number(text) for name, text in row.items()} for row in rows]
         done = [row for row in done if row["step"] <= step]
         if any(math.isnan(row["val_dice"]) or row["epoch"] != -(-row["step"] // steps_per_epoch) for row in done):

@@ -23,5 +23,7 @@ def checked_spacing(path: Path, steps: Sequence[Any]) -> tuple[float, float, flo
     """
     spacing = tuple(map(float, steps))
     if len(spacing) != 3 or not all(0 < step < math.inf for step in spacing):
-        raise InputError(f"{path} says that its pixels measure {spacing} mm. Mend its header.")
+        raise InputError(
+            f"{path} says that its pixels measure {spacing} mm. Expected three numbers above 0: correct them in it."
+        )
     return spacing
