@@ -1,5 +1,7 @@
 """BatchNormalization folded into the convolutions before it: the same answers, at prediction, in half the time."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -29,23 +31,9 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         >>> fold_batch_norm(model).count_params() < model.count_params()
         True
     """
-    pairs = _foldable(model)
-    folded = {norm.name for norm in pairs.values()}
-
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer.name in folded:
-            return keras.layers.Identity(name=layer.name, dtype="float32")
-        changes = {"dtype": "float32"} | ({"use_bias": True} if layer.name in pairs else {})
-        return layer.__class__.from_config(layer.get_config() | changes)
-
-    def call(layer: keras.layers.Layer, *args, **kwargs):
-        # A normalization is called with a mask, of which Identity knows nothing.
-        return layer(*args) if layer.name in folded else layer(*args, **kwargs)
-
-    twin = keras.models.clone_model(model, clone_function=copy, call_function=call)
-    twin.trainable = False
-    _set_weights(twin, model, pairs)
-    return twin
+    twin = FoldedTwin(model)
+    twin.update()
+    return twin.model
 
 
 class FoldedTwin:
@@ -63,24 +51,32 @@ class FoldedTwin:
     """
 
     def __init__(self, model: keras.Model):
-        self._followed, self._pairs = model, _foldable(model)
-        #: The copy.
-        self.model = fold_batch_norm(model)
+        self._followed = model
+        self._pairs = _foldable(model)
+        self._folded = {norm.name for norm in self._pairs.values()}
+        #: The copy; its weights mean nothing before the first `update`.
+        self.model = keras.models.clone_model(model, clone_function=self._copy, call_function=self._call)
+        self.model.trainable = False
 
     def update(self) -> None:
         """Take the network's present weights."""
-        _set_weights(self.model, self._followed, self._pairs)
+        for layer in self._followed.layers:
+            if layer.name in self._folded or not layer.weights:
+                continue
+            weights = layer.get_weights()
+            if layer.name in self._pairs:
+                weights = _scaled(layer, weights, self._pairs[layer.name])
+            self.model.get_layer(layer.name).set_weights(weights)
 
+    def _copy(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        if layer.name in self._folded:
+            return keras.layers.Identity(name=layer.name, dtype="float32")
+        changes = {"dtype": "float32"} | ({"use_bias": True} if layer.name in self._pairs else {})
+        return layer.__class__.from_config(layer.get_config() | changes)
 
-def _set_weights(twin: keras.Model, model: keras.Model, pairs: dict[str, keras.layers.Layer]) -> None:
-    folded = {norm.name for norm in pairs.values()}
-    for layer in model.layers:
-        if layer.name in folded or not layer.weights:
-            continue
-        weights = layer.get_weights()
-        if layer.name in pairs:
-            weights = _scaled(layer, weights, pairs[layer.name])
-        twin.get_layer(layer.name).set_weights(weights)
+    def _call(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        # A normalization is called with a mask, of which Identity knows nothing.
+        return layer(*args) if layer.name in self._folded else layer(*args, **kwargs)
 
 
 def _foldable(model: keras.Model) -> dict[str, keras.layers.Layer]:
