@@ -168,6 +168,8 @@ def _read_keras(path: Path) -> TrainedNetwork:
         raise InputError(f"{path} cannot be read as a Keras model ({first_line(error)}). Save it anew.") from error
     if not isinstance(model, keras.Model) or not model.built:
         raise InputError(f"{path} holds {type(model).__name__}, which is not a network. Save the model itself.")
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise InputError(f"{path} holds NaN or infinite weights: it is damaged. Restore it, or train it again.")
     return wrap_model(model, str(path), fold=True)
 
 

@@ -1,5 +1,6 @@
 """Predictor: a trained network with its preprocessing and its postprocessing, on any scan."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -54,8 +55,7 @@ class Predictor:
         self.name = trained.name
         #: The Keras model, where there is one.
         self.model = trained.model
-        #: From batches to probabilities; it names its file where it fails.
-        self.network = trained.network
+        self._network = trained.network
         self._runner = Runner(trained.network, self.spec, batch_size=batch_size)
         self._batch_size = batch_size
         self._explainer: Explainer | None = None
@@ -78,13 +78,12 @@ class Predictor:
             >>> predictor.adapted(channels=("T2",)).spec.channels
             ('T2',)
         """
-        twin = object.__new__(Predictor)
-        twin.__dict__ |= self.__dict__
+        twin = copy.copy(self)
         if changes.get("postprocessing", self.spec.postprocessing) != self.spec.postprocessing:
             changes.setdefault("tuning", None)
         twin.spec = replace(self.spec, **changes)
         twin.spec.check(*self._shapes)
-        twin._runner = Runner(self.network, twin.spec, batch_size=self._batch_size)
+        twin._runner = Runner(self._network, twin.spec, batch_size=self._batch_size)
         return twin
 
     def probabilities(
