@@ -11,7 +11,7 @@ from brainseg_keras.data.decode.brats_slices import BRATS_CHANNELS
 from brainseg_keras.data.inputs.preprocessing import intensity_range
 from brainseg_keras.data.labels import CLASSES
 from brainseg_keras.data.manifest import COLUMNS
-from brainseg_keras.data.phantom.lgg import head_with_lesion, lesion_free_image
+from brainseg_keras.data.phantom.lgg import check_numbers, head_with_lesion, lesion_free_image
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.data.writing import write_brats_slices
 from brainseg_keras.errors import optional_import
@@ -119,10 +119,7 @@ def write_brats_phantom(
         >>> len(list(folder.glob("volume_1_slice_*.h5")))
         8
     """
-    ranges.PATIENTS.check("patients", patients)
-    ranges.SLICES.check("slices", slices)
-    ranges.SIDE.check("size", size)
-    ranges.SEED.check("seed", seed)
+    check_numbers(patients=patients, slices=slices, size=size, seed=seed)
     return write(_Phantoms(patients, slices, size, seed), dest)
 
 

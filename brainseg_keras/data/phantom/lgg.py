@@ -78,6 +78,14 @@ def phantom_volume(seed: int, index: int, *, slices: int = 20, size: int = 128) 
     return np.clip(volume.round(), 0, 255).astype(np.uint8), (lesion > 0.5).astype(np.uint8)
 
 
+def check_numbers(*, patients: int, slices: int, size: int, seed: int) -> None:
+    """Refuse numbers of a phantom that are out of their ranges."""
+    ranges.PATIENTS.check("patients", patients)
+    ranges.SLICES.check("slices", slices)
+    ranges.SIDE.check("size", size)
+    ranges.SEED.check("seed", seed)
+
+
 def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, size: int = 128, seed: int = 0) -> Path:
     """Write a phantom data set in the layout of the LGG set, whole or not at all.
 
@@ -100,10 +108,7 @@ def write_phantom(dest: str | Path, *, patients: int = 30, slices: int = 20, siz
         >>> len(list(folder.glob("*/*_mask.tif")))
         24
     """
-    ranges.PATIENTS.check("patients", patients)
-    ranges.SLICES.check("slices", slices)
-    ranges.SIDE.check("size", size)
-    ranges.SEED.check("seed", seed)
+    check_numbers(patients=patients, slices=slices, size=size, seed=seed)
     root = Path(dest) / "kaggle_3m"
 
     def write(scratch: Path) -> None:
