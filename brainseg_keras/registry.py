@@ -4,7 +4,6 @@ Tests, tables, messages, `--help` and the names of `brainseg_keras` follow them.
 because they are read before Keras is loaded.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -92,5 +91,8 @@ METRICS = Registry(
 
 def closest(names: Mapping[str, Any] | list[str] | tuple[str, ...], word: str) -> str:
     """Ask, as the end of a message, whether the nearest of the names was meant; empty if none is near."""
+    # Slow to load, and needed by a mistake alone.
+    import difflib
+
     match = difflib.get_close_matches(str(word).lower().replace("-", "_"), names, n=1)
     return f" Did you mean {match[0]!r}?" if match else ""

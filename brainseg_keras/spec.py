@@ -170,26 +170,25 @@ class NetworkSpec:
         return {name: value for name, value in content.items() if value not in (None, {})}
 
     @classmethod
-    def from_info(cls, content: Mapping[str, Any], shapes: tuple[Any, int] | None = None) -> "NetworkSpec":
+    def from_info(cls, content: Mapping[str, Any], shapes: tuple[Any, ...] | None = None) -> "NetworkSpec":
         """Read what `to_info` gave.
 
         Args:
             content: Of the JSON file; entries of others in it are passed over.
-            shapes: Shape of the network's input and channels of its answer, from which missing entries are guessed;
-                None allows no missing channels.
+            shapes: What `guess` takes before the fields that are known: missing entries are guessed from it. None
+                allows no missing channels.
 
         Returns:
             The description. Where the content says no roles, they are unknown.
 
         Raises:
-            InputError: A version that is not known here, or an entry of another kind.
+            InputError: An entry of another kind, or a value out of its range.
 
         Example:
             >>> spec = NetworkSpec(("FLAIR",), context=1)
             >>> NetworkSpec.from_info(spec.to_info()) == spec
             True
         """
-        check_version(content)
         check_kinds(content, _KINDS)
         plain = ("architecture", "arguments", "context", "data", "manifest_sha256", "versions", "license")
         known: dict[str, Any] = {name: content[name] for name in plain if name in content}
