@@ -73,10 +73,12 @@ class Postprocessing:
         labels = target.decode(probabilities, self.threshold)
         if (self.largest_component or self.smallest_component > 1) and labels.any():
             inner = labels[bounding_box(labels > 0)]
-            tumour = inner > 0
-            # Numbers of the tumour's pixels alone: counting all of a volume takes longer than all the rest.
-            parts = label_lesions(tumour)[0][tumour] - 1
-            inner[tumour] *= self.keeps(np.bincount(parts))[parts]
+            parts, count = label_lesions(inner > 0)
+            # Slice by slice: arrays of a whole volume take most of their time to come by.
+            sizes = sum(np.bincount(plane.ravel(), minlength=count + 1) for plane in parts)
+            kept = np.append(False, self.keeps(sizes[1:]))
+            for plane, numbers in zip(inner, parts, strict=True):
+                plane *= kept.take(numbers)
         return labels
 
     def keeps(self, sizes: np.ndarray) -> np.ndarray:
