@@ -134,9 +134,9 @@ def draw_heat(gray: np.ndarray, values: np.ndarray, *, longest: int | None = Non
     # Areas where it shrinks, a smooth curve where it grows.
     shrinks = longest < max(gray.shape)
     base = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    indices = np.uint8(np.clip(large, 0, 1) * 255)
+    levels = np.uint8(np.clip(large, 0, 1) * 255)
     weight = opacity * np.clip(large, 0, 1)[..., np.newaxis]
-    return np.uint8(np.round(base[..., np.newaxis] * (1 - weight) + _heat_colors()[indices] * weight))
+    return np.uint8(np.round(base[..., np.newaxis] * (1 - weight) + _heat_colors()[levels] * weight))
 
 
 @functools.cache

@@ -33,8 +33,8 @@ def without_width(path):
     content = bytearray(path.read_bytes())
     directory = struct.unpack_from("<I", content, 4)[0]
     tags = range(directory + 2, directory + 2 + 12 * struct.unpack_from("<H", content, directory)[0], 12)
-    index = next(tag for tag in tags if struct.unpack_from("<H", content, tag)[0] == 256)
-    struct.pack_into("<H", content, index, 65_000)
+    offset = next(tag for tag in tags if struct.unpack_from("<H", content, tag)[0] == 256)
+    struct.pack_into("<H", content, offset, 65_000)
     path.write_bytes(content)
 
 
@@ -69,9 +69,9 @@ def dicom_value(tag, value):
     def write(path):
         dicom_file(path, GRAY)
         content = bytearray(path.read_bytes())
-        index = content.index(struct.pack("<HH", *tag)) + 6
-        length = struct.unpack_from("<H", content, index)[0]
-        content[index + 2 : index + 2 + length] = value.ljust(length)
+        offset = content.index(struct.pack("<HH", *tag)) + 6
+        length = struct.unpack_from("<H", content, offset)[0]
+        content[offset + 2 : offset + 2 + length] = value.ljust(length)
         path.write_bytes(content)
 
     return write

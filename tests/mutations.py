@@ -151,11 +151,11 @@ def nifti_fields(content, rng):
 
 
 def png_chunks(content, rng):
-    chunks, index = [], 8
-    while index + 8 <= len(content):
-        length = int.from_bytes(content[index : index + 4], "big")
-        chunks.append((content[index + 4 : index + 8], content[index + 8 : index + 8 + length]))
-        index += 12 + length
+    chunks, offset = [], 8
+    while offset + 8 <= len(content):
+        length = int.from_bytes(content[offset : offset + 4], "big")
+        chunks.append((content[offset + 4 : offset + 8], content[offset + 8 : offset + 8 + length]))
+        offset += 12 + length
     if not chunks:
         return flip_bits(content, rng)
     chosen, way = int(rng.integers(len(chunks))), int(rng.integers(5))
@@ -212,16 +212,16 @@ def bmp_fields(content, rng):
 
 def _dicom_elements(content):
     """Places of the elements of a file in explicit VR: of tag, of value, and its length."""
-    index = 132
-    while index + 8 <= len(content):
-        long = content[index + 4 : index + 6] in (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN", b"OD", b"OL")
+    offset = 132
+    while offset + 8 <= len(content):
+        long = content[offset + 4 : offset + 6] in (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN", b"OD", b"OL")
         head = 12 if long else 8
-        if index + head > len(content):
+        if offset + head > len(content):
             return
-        length = struct.unpack_from("<I" if long else "<H", content, index + (8 if long else 6))[0]
-        length = min(length, len(content) - index - head)
-        yield index, index + head, length
-        index += head + length
+        length = struct.unpack_from("<I" if long else "<H", content, offset + (8 if long else 6))[0]
+        length = min(length, len(content) - offset - head)
+        yield offset, offset + head, length
+        offset += head + length
 
 
 def dicom_elements(content, rng):
@@ -249,9 +249,9 @@ def dicom_elements(content, rng):
 def hdf5_fields(content, rng):
     """Numbers that follow the mark of a structure."""
     marks = (b"\x89HDF", b"TREE", b"SNOD", b"OHDR", b"HEAP", b"FRHP", b"BTHD", b"GCOL", b"FADB", b"EAHD")
-    indices = [at for mark in marks for at in _all(content, mark)]
+    offsets = [at for mark in marks for at in _all(content, mark)]
     content = bytearray(content)
-    start = int(rng.choice(indices)) if indices else 0
+    start = int(rng.choice(offsets)) if offsets else 0
     for _ in range(int(rng.integers(1, 4))):
         size = int(rng.choice([1, 2, 4, 8]))
         at = start + 4 + int(rng.integers(0, 120))

@@ -7,9 +7,9 @@ import numpy as np
 
 def edge(mask):
     """Places of the pixels that touch what is not mask, or what lies outside, through a face."""
-    indices = set(map(tuple, np.argwhere(mask).tolist()))
+    pixels = set(map(tuple, np.argwhere(mask).tolist()))
     steps = [step for step in itertools.product((-1, 0, 1), repeat=mask.ndim) if np.abs(step).sum() == 1]
-    return [index for index in sorted(indices) if any(tuple(np.add(index, step)) not in indices for step in steps)]
+    return [pixel for pixel in sorted(pixels) if any(tuple(np.add(pixel, step)) not in pixels for step in steps)]
 
 
 def every_distance(truth, answer, spacing):
@@ -41,9 +41,9 @@ def parts(mask):
         part = set()
         waiting = [left.pop()]
         while waiting:
-            index = waiting.pop()
-            part.add(index)
-            near = {tuple(int(p + s) for p, s in zip(index, step, strict=True)) for step in steps} & left
+            pixel = waiting.pop()
+            part.add(pixel)
+            near = {tuple(int(p + s) for p, s in zip(pixel, step, strict=True)) for step in steps} & left
             left -= near
             waiting += near
         found.append(part)

@@ -46,14 +46,14 @@ def start_page(temporary, *models, max_upload=200):
         str(max_upload),
         *map(str, models),
     ]
-    index = temporary / "working" / "folder" / "of" / "the" / "server"
-    index.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(index)}
+    home = temporary / "working" / "folder" / "of" / "the" / "server"
+    home.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(home)}
     # Else the fonts of the machine are listed anew, for seconds.
     environment.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
     with (temporary / f"server-{port}.log").open("w") as log:
         process = subprocess.Popen(
-            list(command), cwd=index, env=environment, stdout=log, stderr=log, preexec_fn=_hear_hangups
+            list(command), cwd=home, env=environment, stdout=log, stderr=log, preexec_fn=_hear_hangups
         )
     try:
         wait_for_port(port, process)

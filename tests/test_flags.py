@@ -104,13 +104,13 @@ def name_of(flag):
 def folder(tmp_path_factory):
     """An own folder to stand in, with a file, a folder, and a home."""
     before, home = Path.cwd(), os.environ.get("HOME")
-    index = tmp_path_factory.mktemp("flags")
-    (index / "file").write_text("a file")
-    (index / "folder").mkdir()
-    (index / "home").mkdir()
-    os.chdir(index)
-    os.environ["HOME"] = str(index / "home")
-    yield index
+    folder = tmp_path_factory.mktemp("flags")
+    (folder / "file").write_text("a file")
+    (folder / "folder").mkdir()
+    (folder / "home").mkdir()
+    os.chdir(folder)
+    os.environ["HOME"] = str(folder / "home")
+    yield folder
     os.chdir(before)
     os.environ.pop("HOME")
     os.environ.update({} if home is None else {"HOME": home})

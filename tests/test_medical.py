@@ -51,8 +51,8 @@ def test_values_without_a_rule_are_as_stored(one):
     np.testing.assert_array_equal(read_dicom([one])[0][0, ..., 0], 3 * PIXELS)
 
 
-def series(folder, indices, **tags):
-    for number, index in enumerate(indices):
+def series(folder, numbers, **tags):
+    for number, index in enumerate(numbers):
         path = folder / f"{number}.dcm"
         dicom_file(path, PIXELS + index, number=index)
         change(path, **tags)
@@ -71,8 +71,8 @@ def test_slices_are_in_order_along_their_normal_and_as_far_apart_as_they_lie(tmp
 def test_the_order_is_that_of_the_normal_and_not_of_the_third_coordinate(tmp_path):
     """Coronal slices: rows run along x and columns along -z, so that the normal is y."""
     files = series(tmp_path, [1, 2, 3], ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
-    for file, index in zip(files, (20, 30, 10), strict=True):
-        change(file, ImagePositionPatient=[0, index, 0])
+    for file, position in zip(files, (20, 30, 10), strict=True):
+        change(file, ImagePositionPatient=[0, position, 0])
     ((*ordered,),) = dicom_series(files)
     assert [file.stem for file in ordered] == ["2", "0", "1"]
     assert read_dicom(ordered)[2] == (10, 0.8, 0.6)

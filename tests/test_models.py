@@ -171,8 +171,8 @@ def test_layers_are_stock_and_named_for_their_place(name, separable):
     assert names[-1] == "mask"
     assert "logits" in names
     assert all(layer.__class__.__module__.startswith("keras.") for layer in model.layers)
-    indices = ("enc0_", "enc1_", "enc2_", "dec0_", "dec1_", "logits")
-    assert all(layer_name.startswith(indices) for layer_name in names[1:-1]), names
+    beginnings = ("enc0_", "enc1_", "enc2_", "dec0_", "dec1_", "logits")
+    assert all(layer_name.startswith(beginnings) for layer_name in names[1:-1]), names
     assert {found.block for found in map(parse, names) if found} == {"enc0", "enc1", "enc2", "dec0", "dec1"}
     gates = {layer_name for layer_name in names if layer_name.endswith("_att_alpha")}
     assert gates == ({"dec0_att_alpha", "dec1_att_alpha"} if name in GATED else set())

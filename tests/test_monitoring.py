@@ -223,11 +223,11 @@ def test_outlines_keep_their_colors_in_the_event_file(tmp_path):
     dashboard.epoch(1, {}, dice=[0.0], histogram=ProbabilityHistogram(), panel=[shown], worst=[shown])
     dashboard.close()
     picture = decoded(read(tmp_path).Images("panel/P_3")[0]).astype(int)
-    for index, color in (((50, 75), TRUTH), ((150, 75), PREDICTION)):
-        assert np.abs(picture[index] - color).max() < 40, color
+    for pixel, color in (((50, 75), TRUTH), ((150, 75), PREDICTION)):
+        assert np.abs(picture[pixel] - color).max() < 40, color
     errors = picture[:, 256 + 4 :]
-    for index, color in (((75, 75), MISSED), ((175, 75), PREDICTION)):
-        assert np.abs(errors[index] - 0.8 * np.array(color)).max() < 40, color
+    for pixel, color in (((75, 75), MISSED), ((175, 75), PREDICTION)):
+        assert np.abs(errors[pixel] - 0.8 * np.array(color)).max() < 40, color
     assert errors[10, 10].max() < 12
 
 

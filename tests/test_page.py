@@ -81,10 +81,10 @@ def test_a_zip_is_found_in_however_it_was_packed(tmp_path):
     "name", ["..", "./..", "/", "../../out.png", "/etc/out.png", "C:\\x\\..\\out.png", "a/../../../out.png"]
 )
 def test_no_entry_of_a_zip_gets_out(name, tmp_path):
-    index = tmp_path / "deep" / "visit"
-    collect([zipped(tmp_path / "bad.zip", [(name, picture()), ("in.png", picture())])], index, limit=LIMIT)
+    folder = tmp_path / "deep" / "visit"
+    collect([zipped(tmp_path / "bad.zip", [(name, picture()), ("in.png", picture())])], folder, limit=LIMIT)
     found = [path for path in tmp_path.rglob("*") if path.name.endswith("out.png")]
-    assert all(index in path.parents for path in found)
+    assert all(folder in path.parents for path in found)
     assert not Path("/etc/out.png").exists()
 
 
@@ -285,8 +285,8 @@ def arrive(visits, content=b"x"):
 def test_a_visit_ends_with_its_files(visits, tmp_path):
     visit = visits.of("a")
     (sent,) = visits.claim(visit, [arrive(visits)])
-    index = visit.fresh_folder()
-    index.mkdir(parents=True)
+    folder = visit.fresh_folder()
+    folder.mkdir(parents=True)
     assert sent.parent.stat().st_mode & 0o077 == 0
     assert visits.by_token(visit.token) is visit
     assert visits.by_token("guess") is None

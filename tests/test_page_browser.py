@@ -144,11 +144,11 @@ def test_slices_of_a_patient_make_a_volume_and_the_slider_goes_through_it(page, 
     first = see(page)
     slider = page.locator("#slice input[type=range]")
     assert slider.get_attribute("max") == "10"
-    index = int(slider.input_value())
-    assert f"_{index}.tif" in page.locator("figcaption").inner_text()
+    number = int(slider.input_value())
+    assert f"_{number}.tif" in page.locator("figcaption").inner_text()
     slider.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"document.querySelector('figcaption').innerText.includes('_{index + 1}.tif')")
+    page.wait_for_function(f"document.querySelector('figcaption').innerText.includes('_{number + 1}.tif')")
     assert not np.array_equal(pixels(page), first)
     _, content = download(page, "Mask")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -76,7 +76,7 @@ def visitor(port, request):
 
 def paths(folder, ending=""):
     """All that lies below a folder, even while a server is removing a part of it."""
-    found = (Path(index) / name for index, folders, files in os.walk(folder) for name in [*folders, *files])
+    found = (Path(parent) / name for parent, folders, files in os.walk(folder) for name in [*folders, *files])
     return {path for path in found if path.name.endswith(ending)}
 
 
@@ -100,7 +100,7 @@ def test_every_hostile_request_is_refused(visitor, secret, temporary, port, brig
     result = result_of(visitor.segment(visitor.upload(("good.png", scan())), MODEL))
     wrong = []
     # Where the server keeps anything: no answer says it, unless the request did.
-    indices = {
+    paths = {
         str(temporary),
         str(secret),
         str(bright.parent),
@@ -116,7 +116,7 @@ def test_every_hostile_request_is_refused(visitor, secret, temporary, port, brig
             wrong.append((case.name, error))
             continue
         asked = case.path + case.body.decode("latin-1")
-        told = [index for index in indices if index in answer.text and index not in asked]
+        told = [path for path in paths if path in answer.text and path not in asked]
         granted = [name for name in answer.headers if name.startswith("access-control")]
         if answer.status not in case.answers or told or granted:
             wrong.append((case.name, answer.status, told, granted))

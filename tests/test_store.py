@@ -102,9 +102,9 @@ def test_a_damaged_byte_is_noticed(tmp_path):
     """Not read as other pixels: each chunk bears a checksum."""
     file = write_store(Made("float32"), tmp_path / "data.h5")
     with h5py.File(file) as content:
-        index = content["volumes/B/images"].id.get_chunk_info(2).byte_offset
+        offset = content["volumes/B/images"].id.get_chunk_info(2).byte_offset
     damaged = bytearray(file.read_bytes())
-    damaged[index + 20] ^= 8
+    damaged[offset + 20] ^= 8
     file.write_bytes(damaged)
     StoredVolumes(file).volume("A")
     with pytest.raises(InputError, match=r"data\.h5: patient B cannot be read, the file is damaged.*Pack it again"):

@@ -127,10 +127,10 @@ class Visits:
             for token in tokens:
                 if token in self._arrivals and not visit.left:
                     file = self._arrivals.pop(token).file
-                    index = visit.folder / "uploads" / file.parent.name
-                    index.parent.mkdir(parents=True, exist_ok=True)
-                    file.parent.rename(index)
-                    visit.uploads[token] = index / file.name
+                    kept = visit.folder / "uploads" / file.parent.name
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    file.parent.rename(kept)
+                    visit.uploads[token] = kept / file.name
                 if token not in visit.uploads:
                     raise InputError("A file that was dropped is gone after a long pause. Drop it again.")
             return [visit.uploads[token] for token in tokens]

@@ -185,12 +185,12 @@ class SelectedChannels:
         self.classes = source.classes
         self.seeded = is_seeded(source)
         self._source = source
-        self._places = [source.channels.index(name) for name in modalities]
+        self._indices = [source.channels.index(name) for name in modalities]
 
     def volume(self, patient: str) -> Volume:
         """Read one patient."""
         whole = self._source.volume(patient)
-        images = np.ascontiguousarray(whole.images[..., self._places])
+        images = np.ascontiguousarray(whole.images[..., self._indices])
         # Measured anew: the range of a channel depends on which others vote on where the head is.
         return replace(whole, images=images, intensity=intensity_range(images))
 

@@ -29,10 +29,10 @@ class ProbabilityHistogram:
         """
         truth = np.asarray(y_true, bool).ravel()
         chance = np.asarray(probabilities, np.float64).ravel()
-        indices = np.minimum((chance * _BINS).astype(np.int64), _BINS - 1)
-        self._tumour += np.bincount(indices[truth], minlength=_BINS)
-        self._other += np.bincount(indices[~truth], minlength=_BINS)
-        self._sums += np.bincount(indices, chance, minlength=_BINS)
+        bins = np.minimum((chance * _BINS).astype(np.int64), _BINS - 1)
+        self._tumour += np.bincount(bins[truth], minlength=_BINS)
+        self._other += np.bincount(bins[~truth], minlength=_BINS)
+        self._sums += np.bincount(bins, chance, minlength=_BINS)
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
         """Give precision and recall at falling thresholds; empty arrays where there is no tumour."""

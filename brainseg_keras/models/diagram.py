@@ -129,8 +129,8 @@ def _thickness(channels):
 def _box(axes, x, y, height, channels, color, label=None, below=False):
     width = _thickness(channels)
     axes.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=INK, lw=0.6))
-    index = (y - height / 2 - 0.14, "top") if below else (y + height / 2 + 0.12, "bottom")
-    axes.text(x, index[0], label or str(channels), ha="center", va=index[1], fontsize=8, color=INK)
+    anchor = (y - height / 2 - 0.14, "top") if below else (y + height / 2 + 0.12, "bottom")
+    axes.text(x, anchor[0], label or str(channels), ha="center", va=anchor[1], fontsize=8, color=INK)
 
 
 def _arrow(axes, points, color=INK, style="-", lw=1.1):

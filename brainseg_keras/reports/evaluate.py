@@ -177,8 +177,8 @@ class _Rows(NamedTuple):
 
 
 def _picture(volume: Volume, truth: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    place = int((truth | answer).sum(axis=(1, 2)).argmax())
-    return volume.images[place], truth[place], answer[place]
+    index = int((truth | answer).sum(axis=(1, 2)).argmax())
+    return volume.images[index], truth[index], answer[index]
 
 
 def _keep_extremes(pictures: dict, rows: list[dict], each: int = 3) -> dict:

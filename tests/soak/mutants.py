@@ -130,13 +130,13 @@ class Mutant:
     key: str
 
     def __str__(self) -> str:
-        index = f"{self.file}:{self.line}"
+        line = f"{self.file}:{self.line}"
         if len(self.before) < 12:
-            return f"{index}: `{self.where}`, where `{self.before}` → `{self.after}`"
+            return f"{line}: `{self.where}`, where `{self.before}` → `{self.after}`"
         same = next((n for n, (a, b) in enumerate(zip(self.before, self.after, strict=False)) if a != b), 0)
         start = "…" + self.before[max(0, same - 20) : same] if same > 20 else self.before[:same]
         before, after = (start + text[same : same + 60] for text in (self.before, self.after))
-        return f"{index}: `{before}` → `{after}`"
+        return f"{line}: `{before}` → `{after}`"
 
 
 def mutants_of(file: str, source: str) -> list[Mutant]:
@@ -184,7 +184,7 @@ def sample(count: int, seed: int = 0, only: str = "") -> list[Mutant]:
         Mutants, those of one file together.
     """
     files = [path.relative_to(PACKAGE).as_posix() for path in sorted(PACKAGE.rglob("*.py"))]
-    files = [name for name in files if name.startswith(only) and tests_of(name) and not name.endswith("__init__.py")]
+    files = [name for name in files if name.startswith(only) and suite_of(name) and not name.endswith("__init__.py")]
     every = [mutant for name in files for mutant in mutants_of(name, (PACKAGE / name).read_text(encoding="utf-8"))]
     every = [mutant for mutant in every if not why_equivalent(mutant)]
     every.sort(key=lambda mutant: hashlib.sha256(f"{seed} {mutant.key}".encode()).digest())
@@ -199,7 +199,7 @@ def why_equivalent(mutant: Mutant) -> str:
     return ""
 
 
-def tests_of(file: str) -> tuple[str, ...]:
+def suite_of(file: str) -> tuple[str, ...]:
     """Name the test files that belong to a file of the package."""
     fitting = [name for name in TESTS if file == name or file.startswith(name + "/")]
     names = TESTS[max(fitting, key=len)].split() if fitting else ()
@@ -324,7 +324,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 30) -> list[
     mutants, results, usual = list(mutants), [], {}
     with tempfile.TemporaryDirectory(prefix="brainseg-mutants-") as scratch:
         slots = [Slot(Path(scratch) / str(number)) for number in range(jobs)]
-        for test in sorted({test for mutant in mutants for test in tests_of(mutant.file)}):
+        for test in sorted({test for mutant in mutants for test in suite_of(mutant.file)}):
             slots[0].start([test])
             while not (verdict := slots[0].finish()):
                 select.select([slots[0].end], [], [], 1)
@@ -337,7 +337,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 30) -> list[
             while waiting and len(running) < jobs:
                 slot = next(slot for slot in slots if slot not in running)
                 running[slot] = waiting.pop()
-                tests = tests_of(running[slot].file)
+                tests = suite_of(running[slot].file)
                 slot.start(tests, running[slot], spare + 3 * sum(usual[test] for test in tests))
             select.select([slot.end for slot in running], [], [], 1)
             for slot, mutant in list(running.items()):

@@ -63,10 +63,10 @@ def test_every_file_of_these_rooms_has_tests():
     rooms = ("losses", "metrics", "evaluation", "data", "inference", "reports")
     files = [path for room in rooms for path in (mutants.PACKAGE / room).rglob("*.py") if path.name != "__init__.py"]
     names = {path.relative_to(mutants.PACKAGE).as_posix() for path in files} | {"shapes.py", "export.py"}
-    assert {name for name in names if not mutants.tests_of(name)} == {"data/phantom/lgg.py", "data/phantom/brats.py"}
+    assert {name for name in names if not mutants.suite_of(name)} == {"data/phantom/lgg.py", "data/phantom/brats.py"}
     for name in mutants.TESTS:
         assert (mutants.PACKAGE / name).exists(), name
-        assert all((mutants.ROOT / test).is_file() for test in mutants.tests_of(name)), name
+        assert all((mutants.ROOT / test).is_file() for test in mutants.suite_of(name)), name
 
 
 def test_what_is_called_the_same_is_there_to_be_changed():

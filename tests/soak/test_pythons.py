@@ -14,11 +14,11 @@ VERSIONS = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.cfg").read_text(enco
 
 def interpreter(version):
     """Find a Python that answers with this version: on the path, or among pyenv's."""
-    indices = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
-    for index in filter(None, indices):
-        told = subprocess.run([index, "--version"], capture_output=True, text=True, check=False).stdout
+    candidates = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    for candidate in filter(None, candidates):
+        told = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False).stdout
         if told.startswith(f"Python {version}."):
-            return str(index)
+            return str(candidate)
     pytest.skip(f"no Python {version} on this machine")
 
 

@@ -65,7 +65,7 @@ def check_data(
     if source is None:
         return findings
     prints: list[pd.DataFrame] = []
-    indices: list[dict[str, Any]] = []
+    geometries: list[dict[str, Any]] = []
     present: dict[str, np.ndarray] = {}
     for patient in progress(sorted(source.table.patient.unique())):
         try:
@@ -76,10 +76,10 @@ def check_data(
         findings += check_volume(volume, source.channels, source.classes)
         prints.append(_fingerprints(volume, source.channels))
         present[patient] = np.bincount(volume.masks.ravel(), minlength=len(source.classes) + 1) > 0
-        indices.append({"patient": patient, "spacing": volume.spacing, "orientation": _orientation(source, patient)})
+        geometries.append({"patient": patient, "spacing": volume.spacing, "orientation": _orientation(source, patient)})
     if prints:
         findings += _same_slices(pd.concat(prints, ignore_index=True), source)
-        findings += _differing(pd.DataFrame(indices))
+        findings += _differing(pd.DataFrame(geometries))
         findings += _missing_classes(source, present)
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda found: (order[found.severity], found.check, found.patients))
@@ -211,9 +211,9 @@ def _orientation(source: VolumeSource, patient: str) -> str:
     return layout.orientation(source.root / rows["mask"].iloc[0]) if layout and isinstance(source, FileVolumes) else ""
 
 
-def _differing(indices: pd.DataFrame) -> list[Finding]:
+def _differing(geometries: pd.DataFrame) -> list[Finding]:
     """Name the patients whose spacing or orientation is not that of most."""
-    indices["spacing"] = [None if s is None else tuple(round(step, 2) for step in s) for s in indices.spacing]
+    geometries["spacing"] = [None if s is None else tuple(round(step, 2) for step in s) for s in geometries.spacing]
     what = {
         "spacing": ("warning", "mm between slices, rows and columns. Resample them, or score each with its own"),
         "orientation": (
@@ -223,9 +223,9 @@ def _differing(indices: pd.DataFrame) -> list[Finding]:
     }
     findings = []
     for column, (severity, remark) in what.items():
-        values = indices[column].map(str)
+        values = geometries[column].map(str)
         usual = values.mode().iloc[0]
-        for value, group in indices.groupby(values):
+        for value, group in geometries.groupby(values):
             if value != usual:
                 names = ", ".join(group.patient[:5]) + (" and others" if len(group) > 5 else "")
                 text = f"{names}: {column} {value}; most have {usual} {remark}."

@@ -46,14 +46,14 @@ def dicom_series(files: Sequence[Path]) -> list[tuple[Path, ...]]:
         try:
             header = _dicom_header(optional_import("pydicom", "medical"), file, stop_before_pixels=True)
             key = f"{header.get('SeriesInstanceUID', file)} {header.get('Rows')} {header.get('Columns')}"
-            index = _place(header)
+            position = _position(header)
         except Exception:  # no pydicom, or whatever it raises on a damaged file: reading it will say so
-            key, index = str(file), 0.0
-        series.setdefault(key, []).append((index, file))
+            key, position = str(file), 0.0
+        series.setdefault(key, []).append((position, file))
     return [tuple(file for _, file in sorted(members)) for members in series.values()]
 
 
-def _place(header: Any) -> float:
+def _position(header: Any) -> float:
     """Where a slice lies along the normal of its plane, in mm; else its number."""
     position, axes = header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")
     if position is None or axes is None:
@@ -85,7 +85,7 @@ def read_dicom(
             if not slices:
                 _check_series_fits(file, header, len(files))
             pixels = _dicom_pixels(header)
-            _place(header)
+            _position(header)
         except InputError:
             raise
         except Exception as error:  # pydicom and its decoders raise many kinds
@@ -131,7 +131,7 @@ def _dicom_spacing(headers: Sequence[Any], file: Path) -> tuple[float, float, fl
     if rows_columns is None:
         return None
     try:
-        gaps = np.diff([_place(header) for header in headers])
+        gaps = np.diff([_position(header) for header in headers])
         between = float(np.median(gaps)) if len(gaps) else 0.0
         if not between > 0 or headers[0].get("ImagePositionPatient") is None:
             between = float(headers[0].get("SpacingBetweenSlices") or headers[0].get("SliceThickness") or 0)

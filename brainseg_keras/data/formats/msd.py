@@ -26,8 +26,8 @@ def find_msd_root(path: str | Path) -> Path | None:
         True
     """
     path = Path(path)
-    indices = [path, *(sorted(path.iterdir()) if path.is_dir() else [])]
-    return next((p for p in indices if (p / "dataset.json").is_file() and (p / "labelsTr").is_dir()), None)
+    folders = [path, *(sorted(path.iterdir()) if path.is_dir() else [])]
+    return next((p for p in folders if (p / "dataset.json").is_file() and (p / "labelsTr").is_dir()), None)
 
 
 def read_msd(

@@ -11,7 +11,7 @@ def neighbor_indices(count: int, context: int) -> np.ndarray:
         context: Neighbors on each side; 0 for none.
 
     Returns:
-        Array of shape `(count, 2 * context + 1)`: places in the volume, from below to above. Beyond the volume's ends
+        Array of shape `(count, 2 * context + 1)`: indices in the volume, from below to above. Beyond the volume's ends
         the last slice stands again.
 
     Example:
