@@ -2,28 +2,35 @@
 
     python benchmarks/lgg_weights.py --data kaggle_3m -o runs/lgg
     python benchmarks/lgg_weights.py --data kaggle_3m --run runs/lgg/final --ship
+    python benchmarks/lgg_weights.py --onnx
 
 The first command trains; the second, for a run that was chosen by its validation score, tunes it, scores the test
-patients, and writes the weights with their JSON into the package and the table of the model card.
+patients, and writes the weights with their JSON into the package and the table of the model card. The third, which is a
+part of the second, writes the weights that are in the package once more, as ONNX.
 """
 
 import argparse
 import hashlib
-import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import keras
+import onnx
 import pandas as pd
 
 from brainseg_keras import TrainingConfig, train
 from brainseg_keras.data import open_source
 from brainseg_keras.evaluation import interval_text
+from brainseg_keras.export import export
+from brainseg_keras.files import write_json
 from brainseg_keras.inference import Predictor
+from brainseg_keras.models.shipped import pretrained_info
 from brainseg_keras.reports import evaluate, tune
 from brainseg_keras.training import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT / "brainseg_keras" / "weights"
 NAME = "lgg"
 COMMON = {"architecture": "attention_res_unet", "filters": 16, "size": 128, "batch_size": 16}
 FIRST = {"epochs": 200, "max_minutes": 100, "patience": 19, "ema": 0.998, "weight_decay": 1e-4}
@@ -59,9 +66,8 @@ def ship(data: str, run: Path) -> None:
     tuned = tune(Predictor(run), source)
     predictor = Predictor(run)
     found = {split: evaluate(predictor, source, split=split, output=run / "evaluation" / split) for split in SPLITS}
-    weights = ROOT / "brainseg_keras" / "weights"
-    weights.mkdir(exist_ok=True)
-    keras.saving.load_model(run / "best.keras", compile=False).save_weights(weights / f"{NAME}.weights.h5")
+    WEIGHTS.mkdir(exist_ok=True)
+    keras.saving.load_model(run / "best.keras", compile=False).save_weights(WEIGHTS / f"{NAME}.weights.h5")
     record = RunFolder(run).read_record()
     spec = replace(
         predictor.spec,
@@ -71,12 +77,28 @@ def ship(data: str, run: Path) -> None:
     shipped = replace(record, spec=spec, config=replace(record.config, data="kaggle_3m", init=None)).to_info()
     content = {name: shipped[name] for name in (*spec.to_info(), "config", "parameters", "validation")} | {
         "postprocessing": tuned.record,
-        "sha256": hashlib.sha256((weights / f"{NAME}.weights.h5").read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256((WEIGHTS / f"{NAME}.weights.h5").read_bytes()).hexdigest(),
     }
-    (weights / f"{NAME}.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(WEIGHTS / f"{NAME}.json", content)
+    ship_onnx()
     table = "\n\n".join(f"## {split}\n\n{summary(found[split])}\n\n{patients(found[split])}" for split in SPLITS)
     (run / "card.md").write_text(table + "\n")
     print(run / "card.md")
+
+
+def ship_onnx() -> None:
+    """Write the weights of the package as ONNX too; each of the two files says the checksum of the other."""
+    pretrained_info.cache_clear()
+    content = pretrained_info(NAME)
+    with tempfile.TemporaryDirectory() as folder:
+        done = export(Predictor(NAME, engine="keras"), Path(folder) / f"{NAME}.onnx")
+        network = onnx.load(done.path)
+    network.metadata_props.add(key="weights_sha256", value=content["sha256"])
+    network.metadata_props.add(key="license", value=content["license"])
+    file = WEIGHTS / f"{NAME}.onnx"
+    onnx.save(network, file)
+    write_json(WEIGHTS / f"{NAME}.json", content | {"onnx_sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
+    print(f"{file}: {file.stat().st_size} bytes, largest difference from Keras {done.difference:.2g}")
 
 
 SPLITS = ("val", "test")
@@ -107,11 +129,16 @@ def patients(found) -> str:
 def main() -> None:
     """Read the arguments and do what they say."""
     parser = argparse.ArgumentParser(description="Train and ship the LGG weights.")
-    parser.add_argument("--data", required=True, help="the folder kaggle_3m, or a packed .h5 of it")
+    parser.add_argument("--data", help="the folder kaggle_3m, or a packed .h5 of it")
     parser.add_argument("-o", "--output", type=Path, default=Path("tensorboard_logs/lgg"), help="folder of the runs")
     parser.add_argument("--run", type=Path, help="run to ship; default the one that is trained")
     parser.add_argument("--ship", action="store_true", help="tune, score the test patients and write the weights")
+    parser.add_argument("--onnx", action="store_true", help="only write the weights of the package as ONNX")
     options = parser.parse_args()
+    if options.onnx:
+        return ship_onnx()
+    if options.data is None:
+        parser.error("--data says where the images are")
     if options.run is None:
         fit(options.data, options.output)
     if options.ship:

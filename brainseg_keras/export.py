@@ -1,8 +1,6 @@
 """Trained networks as SavedModel, ONNX or LiteRT, each compared with Keras before it is called done."""
 
-import contextlib
 import errno
-import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import numpy as np
 
 from brainseg_keras.errors import InputError, TrainingError, optional_import
 from brainseg_keras.files import write_json, write_whole
+from brainseg_keras.inference.conversion import PARITY, quiet, sample_for, write_onnx
 from brainseg_keras.inference.networks import information_file, load_network
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.models.folding import fold_batch_norm
@@ -20,8 +19,10 @@ from brainseg_keras.spec import read_json
 
 FORMATS = ("savedmodel", "onnx", "litert")
 QUANTIZATIONS = ("dynamic", "int8")
-#: Largest difference of a probability from Keras' that a float32 export may have.
-PARITY = 1e-4
+_NORMALIZATION = (
+    "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: background is the 1st "
+    "percentile, tissue the median inside the head"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def export(
     """Export a network for use without Keras, in float32 and for any batch size.
 
     BatchNormalization is folded into the convolutions. Preprocessing stays outside the graph: its parameters stand in
-    a JSON beside it (`lgg.onnx.json`), which `brainseg predict --model` reads.
+    a JSON beside it (`lgg.onnx.json`), which `brainseg predict --model` reads; an ONNX file also holds them itself.
 
     Args:
         model: Run folder, `.keras` file, shipped name, or a `Predictor` of one.
@@ -70,25 +71,26 @@ def export(
     information = information_file(path)
     _check(path, information, format, quantize)
     predictor = model if isinstance(model, Predictor) else Predictor(model)
-    if predictor.model is None:
+    original = predictor.model
+    if original is None:
         raise InputError(f"{predictor.name} is an export already. Give the run or the .keras file it came from.")
-    keras_model = fold_batch_norm(predictor.model)
-    sample = _sample(keras_model)
+    keras_model = fold_batch_norm(original)
+    sample = sample_for(keras_model)
     # Keras' ONNX export wants a model that has been called.
     keras_model(sample)
-    expected = np.asarray(predictor.model(sample, training=False), np.float32)
-    write = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _write_litert}[format]
+    expected = np.asarray(original(sample, training=False), np.float32)
+    content = predictor.spec.to_info() | {"format": format, "quantize": quantize, "normalization": _NORMALIZATION}
     differences = []
 
     def write_and_compare(scratch: Path) -> None:
-        write(keras_model, scratch, quantize)
+        _write(keras_model, scratch, format, quantize, content)
         differences.append(float(np.abs(_runner(format, scratch)(sample) - expected).max()))
         if quantize is None and not differences[0] < PARITY:
             raise TrainingError(
                 f"The {format} export differs from Keras by {differences[0]:.2g}, more than {PARITY:g}."
             )
         # Before the network: one without its JSON would be used with the wrong preprocessing.
-        write_json(information, _information(predictor, format, quantize, differences[0]))
+        write_json(information, content | {"difference_from_keras": differences[0]})
 
     write_whole(path, write_and_compare)
     return Exported(path, differences[0], information)
@@ -111,33 +113,26 @@ def _check(path: Path, information: Path, format: str, quantize: str | None) -> 
         raise InputError(f"{information} exists already and is none of an export. Give another -o, or remove it.")
 
 
-def _sample(model: Any) -> np.ndarray:
-    """Make two slices within the normalized range, of the network's size."""
-    height, width, channels = (size or 64 for size in model.input_shape[1:])
-    return np.random.default_rng(0).uniform(0, 2, (2, height, width, channels)).astype(np.float32)
-
-
-def _write_savedmodel(model: Any, path: Path, quantize: str | None) -> None:
-    _export_savedmodel(model, path)
-
-
-def _write_onnx(model: Any, path: Path, quantize: str | None) -> None:
-    optional_import("tf2onnx", "export")
-    with _quiet():
-        model.export(path, format="onnx", verbose=False)
+def _write(model: Any, path: Path, format: str, quantize: str | None, content: dict[str, Any]) -> None:
+    if format == "onnx":
+        write_onnx(model, path, content)
+    elif format == "litert":
+        _write_litert(model, path, quantize)
+    else:
+        _export_savedmodel(model, path)
 
 
 def _write_litert(model: Any, path: Path, quantize: str | None) -> None:
     optional_import("ai_edge_litert", "export")
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         _export_savedmodel(model, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "int8":
-            sample = _sample(model)
+            sample = sample_for(model)
             converter.representative_dataset = lambda: ([sample[i : i + 1]] for i in range(len(sample)))
         path.write_bytes(converter.convert())
 
@@ -146,7 +141,7 @@ def _export_savedmodel(model: Any, path: Path) -> None:
     import tensorflow as tf
 
     try:
-        with _quiet():
+        with quiet():
             model.export(path, verbose=False)
     except tf.errors.OpError as error:
         # TensorFlow has words of its own for a full disk.
@@ -155,26 +150,9 @@ def _export_savedmodel(model: Any, path: Path) -> None:
 
 def _runner(format: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     if format != "savedmodel":
-        return load_network(path).network
+        return load_network(path, "onnx" if format == "onnx" else None).network
     import tensorflow as tf
 
     restored = tf.saved_model.load(str(path))
     # The closure keeps the object alive: its signature alone would not.
     return lambda batch: restored.serve(batch).numpy()
-
-
-def _information(predictor: Predictor, format: str, quantize: str | None, difference: float) -> dict[str, Any]:
-    return predictor.spec.to_info() | {
-        "format": format,
-        "quantize": quantize,
-        "difference_from_keras": difference,
-        "normalization": "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: "
-        "background is the 1st percentile, tissue the median inside the head",
-    }
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep the converters' chatter off the terminal."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

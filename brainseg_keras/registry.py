@@ -1,4 +1,4 @@
-"""The lists of what can be called by name: networks, losses and metrics.
+"""The lists of what can be called by name: networks, losses, metrics and engines.
 
 Tests, tables, messages, `--help` and the names of `brainseg_keras` follow them. They stand here and not in their rooms
 because they are read before Keras is loaded.
@@ -87,6 +87,8 @@ METRICS = Registry(
         "pixel_accuracy": "pixels.PixelAccuracy",
     },
 )
+#: What can run a trained network, and `auto`, which takes the fastest of them (inference/engines/).
+ENGINES = ("auto", "keras", "onnx", "openvino")
 
 
 def closest(names: Mapping[str, Any] | list[str] | tuple[str, ...], word: str) -> str:

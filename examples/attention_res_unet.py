@@ -23,6 +23,8 @@ import keras
 
 from brainseg_keras import BinaryFocalLoss, DiceCoefficient, DiceFocalLoss, attention_res_unet, make_dataset
 from brainseg_keras.errors import InputError
+from brainseg_keras.training import speed_up
+from brainseg_keras.training.precision import choose_precision
 
 parser = argparse.ArgumentParser(description="Attention residual U-Net, separable, in two stages.")
 parser.add_argument("--data", default="phantom", help="folder, manifest, packed file or phantom")
@@ -35,6 +37,8 @@ parser.add_argument("-o", "--output", default="tensorboard_logs/example-attentio
 def main(options: argparse.Namespace) -> None:
     """Train in two stages and save the model."""
     keras.utils.set_random_seed(0)
+    # Half precision on a GPU (or a processor with AMX); weights and the mask stay in float32.
+    keras.config.set_dtype_policy(choose_precision("auto", separable=True))
     # Patients never cross a split. The training set is shuffled, half tumour, and augmented; the other is in order.
     training = make_dataset(options.data, split="train", size=options.size, batch_size=8)
     validation = make_dataset(options.data, split="val", size=options.size, batch_size=8)
@@ -43,6 +47,8 @@ def main(options: argparse.Namespace) -> None:
     model = attention_res_unet((options.size, options.size, channels), filters=options.filters, separable=True)
 
     model.compile(keras.optimizers.Adam(1e-3), loss=BinaryFocalLoss(), metrics=[DiceCoefficient()])
+    # On a CPU: starts in half of the time, and trains faster. What it learns is the same.
+    speed_up(model)
     model.fit(training, validation_data=validation, epochs=options.epochs, verbose=2)
 
     # Compiling again keeps the weights and starts the optimizer anew. Focal values are small: 5 brings both parts to
@@ -50,6 +56,7 @@ def main(options: argparse.Namespace) -> None:
     model.compile(
         keras.optimizers.Adam(5e-4), loss=DiceFocalLoss(dice_weight=1, focal_weight=5), metrics=[DiceCoefficient()]
     )
+    speed_up(model)
     model.fit(training, validation_data=validation, epochs=2 * options.epochs, initial_epoch=options.epochs, verbose=2)
 
     # val_dice above pools the pixels of all validation slices; `brainseg train` scores each patient.

@@ -23,6 +23,8 @@ import keras
 
 from brainseg_keras import DiceCoefficient, DiceFocalLoss, attention_unet, make_dataset
 from brainseg_keras.errors import InputError
+from brainseg_keras.training import speed_up
+from brainseg_keras.training.precision import choose_precision
 
 parser = argparse.ArgumentParser(description="Attention U-Net on BraTS slices.")
 parser.add_argument("--data", default="phantom", help="folder of BraTS 2020 slices, packed file or phantom")
@@ -36,6 +38,8 @@ parser.add_argument("-o", "--output", default="tensorboard_logs/example-attentio
 def main(options: argparse.Namespace) -> None:
     """Train, keep the epoch with the best Dice over the validation slices, and say it."""
     keras.utils.set_random_seed(0)
+    # Half precision on a GPU (or a processor with AMX); weights and the mask stay in float32.
+    keras.config.set_dtype_policy(choose_precision("auto", separable=False))
     # The four-sequence phantom has the layout of the real set. A volume never crosses a split.
     reading = {"modalities": options.modalities, "size": options.size, "batch_size": 8}
     if options.data == "phantom":
@@ -46,6 +50,8 @@ def main(options: argparse.Namespace) -> None:
     channels = training.element_spec[0].shape[-1]
     model = attention_unet((options.size, options.size, channels), filters=options.filters)
     model.compile(keras.optimizers.Adam(1e-3), loss=DiceFocalLoss(), metrics=[DiceCoefficient()])
+    # On a CPU: starts in half of the time, and trains faster. What it learns is the same.
+    speed_up(model)
 
     file = Path(options.output) / "model.keras"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,8 @@ import keras
 from brainseg_keras import DiceCoefficient, DiceLoss, IntersectionOverUnion, make_dataset, res_unet
 from brainseg_keras.data import Augmentation
 from brainseg_keras.errors import InputError
+from brainseg_keras.training import speed_up
+from brainseg_keras.training.precision import choose_precision
 
 parser = argparse.ArgumentParser(description="ResUNet with augmentation, Dice loss and TensorBoard.")
 parser.add_argument("--data", default="phantom", help="folder, manifest, packed file or phantom")
@@ -33,6 +35,8 @@ parser.add_argument("-o", "--output", default="tensorboard_logs/example-res_unet
 def main(options: argparse.Namespace) -> None:
     """Train, with scalars in TensorBoard, and keep the epoch with the best validation Dice."""
     keras.utils.set_random_seed(0)
+    # Half precision on a GPU (or a processor with AMX); weights and the mask stay in float32.
+    keras.config.set_dtype_policy(choose_precision("auto", separable=False))
     # Up to 15 degrees either way, half of the slices mirrored left to right, up to 15 % larger or smaller. The shift,
     # contrast and noise of the default are off: the original has none. One interpolation does all three, and what comes
     # in from outside is background.
@@ -44,6 +48,8 @@ def main(options: argparse.Namespace) -> None:
     model = res_unet((options.size, options.size, channels), filters=options.filters)
     # The loss is smoothed, and its value is 0 where an empty slice is left empty: most slices show no tumour.
     model.compile(keras.optimizers.Adam(1e-3), loss=DiceLoss(), metrics=[DiceCoefficient(), IntersectionOverUnion()])
+    # On a CPU: starts in half of the time, and trains faster. What it learns is the same.
+    speed_up(model)
 
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,14 @@ import brainseg_keras
 
 COMMAND = Path(sys.prefix) / "bin" / "brainseg"
 #: Modules of the extras, which must not be there.
-EXTRAS = ("nibabel", "pydicom", "tf2onnx", "onnxruntime", "ai_edge_litert", "gradio", "kagglehub", "jax", "pytest")
+EXTRAS = ("nibabel", "pydicom", "tf2onnx", "openvino", "ai_edge_litert", "gradio", "kagglehub", "jax", "pytest")
 #: What is asked for, and the extra that it names.
 REFUSED = {
     "predict scan.nii.gz --model run -o nifti": "medical",
     "export --model run -o run.onnx": "export",
-    "predict scan.png --model other.onnx -o onnx": "export",
+    "predict scan.png --model other.tflite -o litert": "export",
+    "predict scan.png --model run --engine onnx -o onnx": "export",
+    "predict scan.png --engine openvino -o openvino": "openvino",
     "app --model run": "ui",
     "data fetch lgg": "kaggle",
 }
@@ -62,9 +64,11 @@ def main() -> None:
         done("predict data --model run -o masks", folder)
         with (folder / "masks" / "summary.csv").open(encoding="utf-8") as lines:
             assert len(list(csv.DictReader(lines))) == 30
+        # The weights that ship, without Keras.
+        done("predict data -o shipped --no-overlays --engine onnx", folder)
         missing = json.loads(done("doctor --json", folder))["missing"]
-        assert {"nibabel", "pydicom", "tf2onnx", "onnxruntime", "ai-edge-litert", "gradio"} <= set(missing)
-        for name in ("scan.nii.gz", "scan.png", "other.onnx"):
+        assert {"nibabel", "pydicom", "tf2onnx", "openvino", "ai-edge-litert", "gradio"} <= set(missing)
+        for name in ("scan.nii.gz", "scan.png", "other.tflite"):
             (folder / name).touch()
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(refused, REFUSED, [folder] * len(REFUSED)))

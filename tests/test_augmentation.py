@@ -298,6 +298,13 @@ def test_flair_stands_in_for_others_with_its_own_range(dtype, context):
     assert 0.2 < replaced.all(axis=1).mean() < 0.4 and 0.1 < (replaced.sum(axis=1) == 1).mean() < 0.3
 
 
+def test_of_one_channel_only_itself_can_stand_in():
+    images = np.random.default_rng(0).random((8, 12, 12, 1), "float32")
+    masks = np.zeros((8, 12, 12, 1), np.uint8)
+    still = Augmentation(rotate=0, flip=0, zoom=0, shift=0, intensity=0, noise=0, stand_in=1.0)
+    np.testing.assert_array_equal(still(images, masks, np.random.default_rng(3))[0], images)
+
+
 def test_nothing_stands_in_unless_asked():
     images = np.random.default_rng(0).random((8, 12, 12, 3))
     masks = np.zeros((8, 12, 12, 1), np.uint8)

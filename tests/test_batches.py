@@ -1,6 +1,7 @@
 """Which slices stand in which batch, and the pipelines that host them."""
 
 import hashlib
+import inspect
 import subprocess
 import sys
 
@@ -9,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainseg_keras import make_dataset
-from brainseg_keras.data.inputs import batches as batches_module
+from brainseg_keras import TrainingConfig, make_dataset
+from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 from brainseg_keras.data.inputs.augmentation import Augmentation
 from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, Slices, load_slices
 from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range, normalize
-from brainseg_keras.data.inputs.targets import TUMOUR
+from brainseg_keras.data.inputs.targets import TUMOUR, Target
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.volumes import iterate_volumes
@@ -247,6 +248,41 @@ def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
     np.testing.assert_array_equal(found, twice)
 
 
+def test_what_make_dataset_is_told_arrives(tmp_path):
+    """Filters, target, neighbors and share, in either split; each changes the batches."""
+    folder = FOLDER_FORMATS["nifti"].write_phantom(tmp_path / "data", patients=3, slices=6, size=32, seed=1)
+    told = {"size": 32, "blur": 1.0, "clahe": 2.0, "target": "classes", "context": 1, "batch_size": 4}
+    target = Target("classes")
+    loaded = {
+        split: load_slices(open_source(folder), split, Preprocessing(32, 1.0, 2.0), target=target, context=1)
+        for split in ("train", "val")
+    }
+    whole = OrderedBatches(loaded["val"], batch_size=4, target=target)
+    drawn = SliceBatches(loaded["train"], batch_size=4, tumour_share=1.0, seed=3, target=target)
+    found = (
+        make_dataset(folder, split="val", **told),
+        make_dataset(folder, tumour_share=1.0, seed=3, augmentation=None, **told),
+    )
+    for batches, dataset in zip((whole, drawn), found, strict=True):
+        assert len(dataset) == batches.steps_per_epoch
+        for step, (images, masks) in enumerate(dataset):
+            np.testing.assert_array_equal(images, batches[step][0])
+            np.testing.assert_array_equal(masks, batches[step][1])
+    assert masks.shape[-1] == 4 and images.shape[-1] == 3 * 4
+    assert masks.numpy()[..., 1:].any(axis=(1, 2, 3)).all()
+
+
+def test_batches_are_by_default_as_train_makes_them():
+    config = TrainingConfig()
+    for made in (make_dataset, SliceBatches, OrderedBatches, Preprocessing):
+        given = inspect.signature(made).parameters
+        shared = [name for name in given if hasattr(config, name) and name not in ("data", "seed")]
+        assert shared
+        for name in shared:
+            if isinstance(given[name].default, int | float):
+                assert given[name].default == getattr(config, name), (made, name)
+
+
 def test_without_augmentation_the_training_slices_are_the_stored_ones(phantom):
     stored = load_slices(open_source(phantom), "train", Preprocessing(32))
     known = {image.tobytes() for image in normalize(stored.images, stored.intensity)}
@@ -254,13 +290,3 @@ def test_without_augmentation_the_training_slices_are_the_stored_ones(phantom):
     assert all(image.tobytes() in known for images, _ in dataset for image in images.numpy())
     augmented = make_dataset(phantom, size=32, batch_size=4)
     assert not any(image.tobytes() in known for images, _ in augmented for image in images.numpy())
-
-
-def test_large_data_stand_in_a_file_and_are_the_same(phantom, monkeypatch):
-    source = open_source(phantom)
-    in_memory = load_slices(source, "train", Preprocessing(32))
-    monkeypatch.setattr(batches_module, "_MEMORY_LIMIT", 1000)
-    in_file = load_slices(source, "train", Preprocessing(32))
-    assert isinstance(in_file.images, np.memmap)
-    np.testing.assert_array_equal(in_file.images, in_memory.images)
-    assert (in_file.patients == in_memory.patients).all()

@@ -28,9 +28,10 @@ def own(slices, tmp_path):
     return shutil.copytree(slices, tmp_path / FOLDER)
 
 
-def test_a_file_is_as_the_shared_set_has_it(slices):
-    assert slices.as_posix().endswith(FOLDER)
-    with h5py.File(slices / "volume_1_slice_4.h5") as file:
+def test_a_file_is_as_the_shared_set_has_it(slices, tmp_path):
+    written = write_brats_slices(open_source(slices), tmp_path)
+    assert slices.as_posix().endswith(FOLDER) and written.as_posix().endswith(FOLDER)
+    with h5py.File(written / "volume_1_slice_4.h5") as file:
         assert file["image"].shape == (48, 48, 4) and file["image"].dtype == np.float64
         assert file["mask"].shape == (48, 48, 3) and file["mask"].dtype == np.uint8
         assert file["mask"][:].sum(axis=-1).max() == 1

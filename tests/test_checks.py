@@ -1,7 +1,10 @@
 """brainseg data check: each planted fault is found, and what is in order is left in peace."""
 
+import base64
 import html
+import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,12 +15,14 @@ from PIL import Image
 from volumes import head, write_patient, write_volume
 
 from brainseg_keras.data.checking.checks import check_data
+from brainseg_keras.data.checking.findings import Finding, Picture
 from brainseg_keras.data.manifest import write_manifest
 from brainseg_keras.data.phantom.lgg import write_phantom
 from brainseg_keras.data.sources import list_slices, open_source
 from brainseg_keras.data.splits import split_patients
 from brainseg_keras.data.store import write_store
 from brainseg_keras.errors import InputError
+from brainseg_keras.reports.data_page import write_data_page
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +240,16 @@ def test_volumes_in_order_are_left_in_peace(tmp_path):
     assert [finding for finding in check_data(tmp_path) if finding.severity != "note"] == []
 
 
+def test_patients_of_one_slice_each_in_order_are_left_in_peace(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(5):
+        pixels, labels = head(number, (6, 64, 60))
+        Image.fromarray(np.uint8(pixels[3])).save(tmp_path / "images" / f"P{number}_1.png")
+        Image.fromarray(np.uint8(labels[3] > 0) * 255).save(tmp_path / "masks" / f"P{number}_1.png")
+    assert check_data(tmp_path) == []
+
+
 def test_a_mask_that_was_shifted_inside_the_head(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(4):
@@ -307,6 +322,24 @@ def test_the_command_writes_table_json_and_page_and_says_it_by_its_exit_code(lgg
     pictures = sum(len(finding.pictures) for finding in check_data(lgg_copy))
     assert page.count("data:image/png;base64,") == pictures > 1 and findings[0]["text"] in html.unescape(page)
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_slice_beside_a_finding_is_shown_with_the_outline_of_its_mask(tmp_path):
+    pixels, labels = (array[3] for array in head(1, (6, 64, 64)))
+    finding = Finding("same-slice", "note", "A & B", ("A",), (Picture("A, slice 3", pixels[..., None], labels),))
+    write_data_page([finding], "data", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "0 errors, 0 warnings, 1 note." in page and "A &amp; B" in page and "A, slice 3" in page
+    (code,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    picture = np.array(Image.open(io.BytesIO(base64.b64decode(code)))).astype(int)
+    scale = len(picture) // 64
+    green = (picture[..., 1] - picture[..., 0] > 50).nonzero()
+    inside = np.argwhere(labels > 0)
+    # It goes all around the tumour, whatever the class, and nowhere else.
+    for axis, places in enumerate(green):
+        low, high = inside[:, axis].min() * scale, (inside[:, axis].max() + 1) * scale - 1
+        assert (places.min(), places.max()) == (low, high)
+    assert not (picture[..., 1] - picture[..., 0] > 50)[tuple(np.int64(inside.mean(axis=0)) * scale)]
 
 
 def test_somebody_elses_findings_are_not_replaced(clean, tmp_path):

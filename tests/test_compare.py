@@ -129,10 +129,18 @@ def test_a_spacing_of_float32_is_the_same_and_one_that_was_given_is_that_of_the_
 
 
 def test_other_patients_and_other_masks_are_refused(scored, copy, tmp_path):
-    with pytest.raises(InputError, match="different patients"):
-        compare(scored / "pixels", copy("pixels", table=lambda rows: rows.iloc[1:]))
-    with pytest.raises(InputError, match="other masks"):
-        compare(scored / "pixels", copy("pixels", table=lambda rows: rows.assign(fn=rows.fn + 1)))
+    names = sorted(pd.read_csv(scored / "pixels" / "per_patient.csv").patient)
+    fewer = copy("pixels", table=lambda rows: rows[~rows.patient.isin(names[1:5])])
+    for pair in ((scored / "pixels", fewer), (fewer, scored / "pixels")):
+        said = rf"different patients: 4 are in one of them only, such as {', '.join(names[1:4])}\. "
+        with pytest.raises(InputError, match=said):
+            compare(*pair)
+    for change in (1, -1):
+        changed = copy(
+            "pixels", table=lambda rows, by=change: rows.assign(fn=rows.fn + by * (rows.patient == names[2]))
+        )
+        with pytest.raises(InputError, match=rf"other masks for {names[2]}: the size"):
+            compare(scored / "pixels", changed)
     with pytest.raises(InputError, match=r"holds no per_patient\.csv"):
         compare(scored / "pixels", tmp_path / "absent")
 

@@ -249,6 +249,12 @@ BY_HAND = {
         volume(np.s_[0, 0:2, 1:3]),
         {"dice": 0.5, "hd95": 1, "average_surface_distance": 0.5, "lesions": 1, "lesions_found": 1},
     ),
+    # Of three lesions two are found by one part; two parts hit none.
+    "lesions": (
+        volume(np.s_[0:2, 1, 1:3], np.s_[1, 1, 5], np.s_[3, 6, 6]),
+        volume(np.s_[1, 1, 2:6], np.s_[3, 0, 0], np.s_[3, 0, 7]),
+        {"lesions": 3, "lesions_found": 2, "lesions_invented": 2, "lesion_recall": 2 / 3, "lesion_precision": 1 / 3},
+    ),
     "one slice": (
         volume(np.s_[0, 1:3, 1:3], shape=(1, 8, 8)),
         volume(np.s_[0, 1:3, 1:3], np.s_[0, 6, 6], shape=(1, 8, 8)),

@@ -11,6 +11,7 @@ def test_doctor_says_what_is_here(tmp_path, monkeypatch):
     content = json.loads(done.stdout)
     assert content["problems"] == []
     assert content["versions"]["keras"]
+    assert {"keras", "onnx"} <= set(content["engines"])
     assert content["backend"] in ("tensorflow", "jax", "torch")
     assert "gradio" in {**content["missing"], **content["versions"]}
     if content["backend"] == "tensorflow":
@@ -18,4 +19,5 @@ def test_doctor_says_what_is_here(tmp_path, monkeypatch):
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
         assert "oneDNN off: unset TF_ENABLE_ONEDNN_OPTS" in brainseg("doctor", cwd=tmp_path).stdout
     shown = brainseg("doctor", cwd=tmp_path)
+    assert "engines for predictions: keras, onnx" in shown.stdout
     assert "Everything needed is here" in shown.stdout

@@ -1,5 +1,6 @@
 """Exports answer as Keras does, for every architecture; what cannot be exported is refused."""
 
+import importlib
 import json
 
 import keras
@@ -104,6 +105,10 @@ def test_quantized_is_smaller_and_near(quantize, tmp_path):
     assert small.path.stat().st_size < 0.5 * plain.path.stat().st_size
     assert plain.difference < small.difference < 0.2
     assert json.loads(small.information.read_text())["quantize"] == quantize
+    # Of int8 what goes from layer to layer is whole numbers too.
+    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_path=str(small.path))
+    maps = [one for one in interpreter.get_tensor_details() if tuple(one["shape"][1:3]) == (32, 32)]
+    assert any(one["dtype"] is np.int8 for one in maps) == (quantize == "int8")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,11 @@ def test_the_checksums_are_those_of_the_manifest(request):
     assert len(fixed_split("lgg")) == 88
 
 
+def test_a_set_that_is_not_known_is_not_asked_for():
+    with pytest.raises(InputError, match=r"Known data sets are lgg, brats2020\. Received: 'brats1999'"):
+        fetch("brats1999", download=pytest.fail)
+
+
 @pytest.fixture
 def known(phantom, monkeypatch):
     """The phantom takes the place of the set: its checksums are the ones that are known."""
@@ -48,13 +53,17 @@ def test_a_whole_download_is_checked_and_found(known, phantom, tmp_path):
 
 
 def test_what_is_missing_or_changed_is_named(known, own_phantom):
-    first, second = sorted(folder for folder in own_phantom.iterdir() if folder.is_dir())[:2]
-    shutil.rmtree(first)
-    image = next(second.glob("*_1.tif"))
-    shutil.copy(next(second.glob("*_5.tif")), image)
-    with pytest.raises(IncompleteError) as error:
-        fetch("lgg", download=lambda handle: str(own_phantom.parent))
-    assert f"1 missing (first: {first.name}), 1 other (first: {second.name})" in str(error.value)
+    gone, also_gone, other, also_other, *_ = sorted(folder for folder in own_phantom.iterdir() if folder.is_dir())
+    for folders, what in (((other, also_other), "other"), ((gone, also_gone), "missing")):
+        for folder in folders:
+            if what == "missing":
+                shutil.rmtree(folder)
+            else:
+                shutil.copy(next(folder.glob("*_5.tif")), next(folder.glob("*_1.tif")))
+        with pytest.raises(IncompleteError) as error:
+            fetch("lgg", download=lambda handle: str(own_phantom.parent))
+        assert f" 2 {what} (first: {folders[0].name})" in str(error.value)
+    assert f"missing (first: {gone.name}), 2 other (first: {other.name}). Remove" in str(error.value)
 
 
 def test_brats_is_counted(tmp_path):

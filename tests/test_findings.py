@@ -1,13 +1,10 @@
 """The thresholds of `data check`, each from both sides, on pictures whose figures were worked out by hand."""
 
 import re
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from brainseg_keras.data.checking import checks
 from brainseg_keras.data.checking.findings import check_volume
 from brainseg_keras.data.inputs.preprocessing import intensity_range
 from brainseg_keras.data.labels import CLASSES
@@ -58,6 +55,13 @@ def test_the_head_begins_at_a_tenth_of_the_tissue(level, wrong):
 def test_what_is_dark_inside_the_head_is_inside():
     pixels, masks = head(), np.zeros((1, 64, 64), bool)
     pixels[0, 20:30, 20:30], masks[0, 18:32, 18:32] = 0, True
+    assert "mask-outside-head" not in found(pixels, masks)
+    # Also of a head that the picture shows in three parts.
+    pixels[0, 33:35] = pixels[0, 15:17] = 0
+    pixels[0, 40:44, 20:30], masks[0, 38:46, 18:32] = 0, True
+    pixels[0, 12, 20:30], masks[0, 11:14, 20:30] = 0, True
+    masks[0, 18:32, 18:32] = False
+    masks[0, 19:31, 19:31] = True
     assert "mask-outside-head" not in found(pixels, masks)
 
 
@@ -125,6 +129,12 @@ def test_contrast_is_a_fifth_of_the_tissue_or_none(value, said):
 def test_a_mask_with_some_contrast_of_its_own_stays(value, said):
     """Elsewhere 100 / 80 = 1.25, of which 0.12 are 0.15; here 11 / 80 = 0.1375, or 13 / 80 = 0.1625."""
     assert shift(stripe(40, 20), (stripe(40, 40), 180), (stripe(40, 20), value)) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(94, "0 pixels up and 20 right"), (96, None)])
+def test_what_is_brighter_than_two_and_a_half_times_the_tissue_counts_as_that(value, said):
+    """Elsewhere 1.5 above the tissue, of which 0.12 are 0.18; here 14 / 80 = 0.175, or 16 / 80 = 0.2."""
+    assert shift(stripe(40, 20), (stripe(40, 40), 255), (stripe(40, 20), value)) == said
 
 
 def disc(row, column, *, radius=15, side=160):
@@ -205,6 +215,10 @@ def test_a_blank_slice_with_a_mask_is_an_error_and_shown():
     assert error.severity == "error" and "P: slice 4 is blank and yet has a mask" in error.text
     assert [picture.caption for picture in error.pictures] == ["P, slice 4"]
     assert finding == warning and "P: 2 blank slices between others (first: 2)" in warning.text
+    masks[1, 50:60, 50:60] = True
+    every = check_volume(volume(blank(plain(), 1, 3), masks), ("FLAIR",), ("tumour",))
+    first, _ = (one for one in every if one.check == "blank-slice")
+    assert "slice 2 is blank and yet" in first.text and first.pictures[0].caption == "P, slice 2"
 
 
 @pytest.mark.parametrize(
@@ -224,15 +238,18 @@ def test_two_pixels_of_a_hundred_may_have_the_largest_value(count, wrong):
     assert not wrong or "P: 2.0% of FLAIR have its largest value, 9999" in finding.text
 
 
+@pytest.mark.parametrize("darkest", [0, 50])
 @pytest.mark.parametrize(("value", "wrong"), [(30, False), (31, True)])
-def test_the_background_may_be_bright_by_15_hundredths(value, wrong):
-    """Darkest 0, brightest 200: the median of the corners at the left above and at the right below may be 30."""
+def test_the_background_may_be_bright_by_15_hundredths(value, wrong, darkest):
+    """200 from darkest to brightest: the median of the corners at the left above and at the right below may be 30."""
     pixels = np.full((1, 100, 100), 100, np.uint8)
     pixels[0, 50, 50:60], pixels[0, 60, 60] = 0, 200
-    pixels[0, :8, :8] = pixels[0, -8:, -8:] = value
-    finding = found(pixels, np.zeros(pixels.shape)).get("bright-background")
+    # In just more than half of the eight rows and columns of each, and most of all in the last of them.
+    for corner in (pixels[0, :8, :8], pixels[0, -8:, -8:][::-1, ::-1]):
+        corner[7], corner[:, 7], corner.flat[:20] = value, value, value
+    finding = found(pixels + np.uint8(darkest), np.zeros(pixels.shape)).get("bright-background")
     assert bool(finding) == wrong
-    assert not wrong or (finding.severity == "note" and "median 31" in finding.text)
+    assert not wrong or (finding.severity == "note" and f"median {31 + darkest}" in finding.text)
 
 
 def test_every_pair_of_copies_is_named():
@@ -257,103 +274,3 @@ def test_enhancing_tumour_is_brighter_than_edema(edema, enhancing, count, wrong)
     # Of data that know one class, and without T1ce, nothing can be said.
     assert "label-scheme" not in found(pixels, masks, channels=("FLAIR", "T1ce"))
     assert "label-scheme" not in found(pixels, masks, channels=("FLAIR", "T2"), classes=CLASSES)
-
-
-# ---- patients against each other
-
-
-def prints(edges, likeness, owners=("A", "B")):
-    """Two slices whose edges and thumbnails have these products."""
-
-    def pair(product):
-        return np.array([[1.0, 0.0], [product, np.sqrt(1 - product**2)]])
-
-    return pd.DataFrame(
-        {
-            "patient": owners,
-            "slice": [3, 5],
-            "sha256": ["a", "b"],
-            "thumbnail": list(pair(likeness)),
-            "hash": list(pair(edges)),
-        }
-    )
-
-
-def source(**splits):
-    table = pd.DataFrame({"patient": list(splits), "split": list(splits.values()), "dataset": "pairs"})
-    pixels = plain(5)[..., np.newaxis]
-    return SimpleNamespace(
-        table=table, classes=("tumour",), volume=lambda name: volume(pixels, np.zeros((5, 100, 100)), name)
-    )
-
-
-@pytest.mark.parametrize(
-    ("edges", "likeness", "same"), [(0.81, 0.996, True), (0.79, 0.996, False), (0.81, 0.994, False), (1, 1, True)]
-)
-def test_slices_are_the_same_when_edges_and_thumbnails_agree(edges, likeness, same):
-    findings = checks._same_slices(prints(edges, likeness), source(A="train", B="test"))
-    assert bool(findings) == same
-    if same:
-        (finding,) = findings
-        assert (finding.severity, finding.patients) == ("error", ("A", "B"))
-        assert "A, slice 3, and B, slice 5, are nearly the same" in finding.text and "train and test" in finding.text
-        assert [picture.caption for picture in finding.pictures] == ["A, slice 3", "B, slice 5"]
-
-
-def test_one_patients_own_slices_resemble_each_other_rightly():
-    assert checks._same_slices(prints(1, 1, owners=("A", "A")), source(A="train")) == []
-
-
-def test_within_one_split_a_copy_is_a_warning():
-    (finding,) = checks._same_slices(prints(1, 1), source(A="train", B="train"))
-    assert finding.severity == "warning" and "train and train" not in finding.text
-
-
-def test_of_many_pairs_the_likest_is_named_and_the_others_counted():
-    many = pd.concat([prints(1, 0.996), prints(1, 0.9999)], ignore_index=True)
-    many["slice"], many["sha256"] = [1, 3, 2, 4], list("abcd")
-    # Each pair lies in a plane of its own.
-    for name in ("thumbnail", "hash"):
-        many[name] = [np.kron([n < 2, n >= 2], vector) for n, vector in enumerate(many[name])]
-    (finding,) = checks._same_slices(many, source(A="train", B="test"))
-    assert "A, slice 2, and B, slice 4" in finding.text and "(correlation 0.9999), and 1 more" in finding.text
-
-
-@pytest.mark.parametrize(("bright", "kept"), [(799, 0), (800, 1)])
-def test_a_slice_that_shows_less_than_eight_hundredths_is_not_compared(bright, kept):
-    """Slices above and below the brain look alike in all patients."""
-    pixels = np.zeros((1, 100, 100), np.uint8)
-    pixels.flat[:bright] = 9  # above a tenth of 80
-    assert len(checks._fingerprints(volume(pixels, np.zeros(pixels.shape)), ("FLAIR",))) == kept
-
-
-def test_slices_are_compared_in_flair():
-    pixels = np.stack([np.zeros((1, 100, 100)), plain(1) % 251], axis=-1)
-    (row,) = checks._fingerprints(volume(pixels, np.zeros((1, 100, 100))), ("T1", "FLAIR")).to_dict("records")
-    assert row["slice"] == 1 and row["thumbnail"].shape == (24 * 24,)
-    assert np.linalg.norm(row["thumbnail"]) == pytest.approx(1, rel=1e-4)
-    assert np.linalg.norm(row["hash"]) == pytest.approx(1)
-    assert len(checks._fingerprints(volume(pixels, np.zeros((1, 100, 100))), ("T1", "T2"))) == 0
-
-
-def test_who_differs_from_most_is_named():
-    names = [f"P_{n}" for n in range(15)]
-    spacings = [(4.0, 1.0, 1.0)] * 8 + [(step, 1.0, 1.0) for step in (5.004, 5.001, 5.0, 5.0, 5.0, 5.0)] + [None]
-    table = pd.DataFrame({"patient": names, "spacing": spacings, "orientation": ["LPS"] * 14 + ["RAS"]})
-    findings = {(one.check, one.severity, one.patients): one.text for one in checks._differing(table)}
-    assert list(findings) == [
-        ("spacing", "warning", tuple(names[8:14])),
-        ("spacing", "warning", ("P_14",)),
-        ("orientation", "note", ("P_14",)),
-    ]
-    assert "P_8, P_9, P_10, P_11, P_12 and others: spacing (5" in findings["spacing", "warning", tuple(names[8:14])]
-    assert "P_14: orientation RAS; most have LPS" in findings["orientation", "note", ("P_14",)]
-
-
-def test_a_split_without_tumour_is_an_error_where_it_trains():
-    none, some = np.array([True, False]), np.array([True, True])
-    present = {"A": none, "B": none, "C": some}
-    findings = checks._missing_classes(source(A="train", B="val", C="test"), present)
-    assert [(one.check, one.severity) for one in findings] == [("missing-class", "error"), ("missing-class", "warning")]
-    assert "No train patient has any tumour: it cannot be learned" in findings[0].text
-    assert "No val patient has any tumour: it cannot be scored" in findings[1].text

@@ -38,6 +38,7 @@ WORDS = {
     "split": "kinds",
     "quantize": "kinds",
     "draw": "names",
+    "engine": "kinds",
     "host": "an address",
     "allow_hosts": "names",
     "name": "names",

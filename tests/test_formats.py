@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import here
+from PIL import Image
+from volumes import write_patient
 
 from brainseg_keras.data.checking.checks import check_data
+from brainseg_keras.data.decode.images import pixel_checksum
 from brainseg_keras.data.formats.base import Contents, FolderFormat
 from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 from brainseg_keras.data.manifest import COLUMNS, write_manifest
@@ -106,10 +109,10 @@ class Arrays(FolderFormat):
     def detect(self, folder):
         return any(folder.glob("*.npy"))
 
-    def list_slices(self, folder, *, checksums=False, skipped=None):
+    def list_slices(self, folder, *, checksums=False, skipped=None, progress=iter):
         rows = [
             dict.fromkeys(COLUMNS, "") | {"dataset": "arrays", "patient": f.stem, "image": f.name, "mask": f.name}
-            for f in sorted(folder.glob("*.npy"))
+            for f in progress(sorted(folder.glob("*.npy")))
         ]
         return pd.DataFrame(rows).assign(slice=0, tumour_pixels=1), folder
 
@@ -119,6 +122,52 @@ class Arrays(FolderFormat):
     def read(self, rows, root, channels):
         image, mask = np.load(root / rows.image.iloc[0])
         return PatientPixels(image[np.newaxis, ..., np.newaxis], mask[np.newaxis])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder of three patients in each format."""
+    whole = tmp_path_factory.mktemp("folders")
+    made = {name: whole / name for name in FOLDER_FORMATS}
+    for name, layout in FOLDER_FORMATS.items():
+        if layout.phantom:
+            layout.write_phantom(made[name], patients=3, slices=6, size=32, seed=1)
+    for patient in "ABC":
+        write_patient(made["msd"] / "labelsTr", patient, images=(), label="", scheme=(0, 2, 1, 3))
+        write_patient(made["msd"] / "imagesTr", patient, images=("",), label="_left_out")
+        for folder, tumour in (("images", 3), ("masks", 255)):
+            (made["pairs"] / folder).mkdir(parents=True, exist_ok=True)
+            pixels = np.where(np.eye(8), tumour, 0).astype(np.uint8)
+            Image.fromarray(pixels).save(made["pairs"] / folder / f"{patient}_1.png")
+    (made["msd"] / "dataset.json").write_text('{"modality": {"0": "FLAIR"}}')
+    # What macOS puts beside each file of an archive, and what a folder's window leaves.
+    for file in [path for path in whole.rglob("*") if path.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"Mac OS X")
+        file.with_name(".DS_Store").write_bytes(b"window")
+    return made
+
+
+@pytest.mark.parametrize("format", FOLDER_FORMATS)
+def test_a_folder_is_known_for_what_it_is(format, folders, tmp_path):
+    assert not FOLDER_FORMATS[format].detect(tmp_path)
+    known = [name for name, layout in FOLDER_FORMATS.items() if layout.detect(folders[format])]
+    assert known[0] == format
+    assert set(list_slices(folders[format])[0].dataset.str.partition(":")[0]) == {format}
+
+
+@pytest.mark.parametrize("format", FOLDER_FORMATS)
+def test_checksums_are_of_the_pixels_and_only_where_they_are_asked_for(format, folders):
+    sums = ["image_sha256", "mask_sha256"]
+    table, _ = FOLDER_FORMATS[format].list_slices(folders[format])
+    assert table.patient.nunique() == 3 and (table[sums] == "").all(axis=None)
+    pd.testing.assert_frame_equal(table, table.sort_values(["patient", "slice"], ignore_index=True))
+    table = list_slices(folders[format], checksums=True)[0]
+    source = open_source(folders[format])
+    for patient, rows in table.groupby("patient"):
+        volume = source.volume(patient)
+        assert rows.image_sha256.tolist() == [pixel_checksum(image) for image in volume.images]
+        assert rows.mask_sha256.tolist() == [pixel_checksum(mask) for mask in volume.masks]
+        assert rows.tumour_pixels.tolist() == [(mask > 0).sum() for mask in volume.masks]
 
 
 def test_another_format_is_a_class_and_a_line(monkeypatch, tmp_path):

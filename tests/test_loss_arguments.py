@@ -1,5 +1,8 @@
 """Losses: which masks, predictions, weights and options they take, what they refuse, and their config."""
 
+import inspect
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -61,7 +64,7 @@ def test_wrong_shapes_are_refused(name, truth, answer):
         ("dice", {"reduce_over": "pixel"}, "reduce_over must be 'image' or 'batch'"),
         ("jaccard", {"smooth": -1}, "smooth must be above 0"),
         ("tversky", {"alpha": -0.1}, "alpha must be 0 or more"),
-        ("tversky", {"alpha": 0, "beta": 0}, "alpha . beta must be above 0"),
+        ("tversky", {"alpha": 0, "beta": 0}, "alpha . beta must be above 0 .*Received: alpha . beta=0"),
         ("focal_tversky", {"gamma": 0}, "gamma must be above 0"),
         ("binary_focal", {"alpha": 1.5}, "alpha must be between 0 and 1"),
         ("binary_focal", {"gamma": -1}, "gamma must be 0 or more"),
@@ -76,6 +79,49 @@ def test_wrong_shapes_are_refused(name, truth, answer):
 def test_wrong_options_are_refused(name, options, message):
     with pytest.raises(InputError, match=message):
         get_loss(name, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_and_classes_do_the_same_unless_told(name):
+    function = inspect.signature(getattr(losses, name + "_loss")).parameters
+    own = inspect.signature(LOSSES[name]).parameters
+    shared = [option for option in function if option in own]
+    assert {"include_background"} < set(shared)
+    assert {option: function[option].default for option in shared} == {option: own[option].default for option in shared}
+    # Of several channels, too, where the background counts.
+    y, p = sample(16, (2, 4, 5, 3))
+    for options in ({}, {"include_background": False}):
+        values = getattr(losses, name + "_loss")(y, p, **options)
+        assert float(ops.mean(values)) == pytest.approx(float(LOSSES[name](**options)(y, p)), rel=1e-6)
+    assert float(LOSSES[name]()(y, p)) != pytest.approx(float(LOSSES[name](include_background=False)(y, p)), rel=1e-4)
+
+
+WRONG = {
+    "smooth": (0, -2.0),
+    "reduce_over": ("pixel", None),
+    "alpha": (-0.5,),
+    "beta": (-0.5,),
+    "gamma": (-1.0,),
+    "dice_weight": (-1.0,),
+    "focal_weight": (-1.0,),
+    "bce_weight": (-1.0,),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_refuse_what_the_classes_refuse(name):
+    """And say what they got, also of an option that they hand on to another loss."""
+    function, (y, p) = getattr(losses, name + "_loss"), sample(15)
+    options = [option for option in inspect.signature(function).parameters if option in WRONG]
+    assert {"reduce_over"} < set(options)
+    for option in options:
+        for value in WRONG[option]:
+            for refuse in (lambda **wrong: function(y, p, **wrong), LOSSES[name]):
+                if refuse is LOSSES[name] and option not in inspect.signature(refuse).parameters:
+                    continue
+                with pytest.raises(InputError, match=re.escape(f"{option} must be")) as refused:
+                    refuse(**{option: value})
+                assert f"Received: {option}={value!r}." in str(refused.value)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -68,6 +68,15 @@ def test_slices_are_in_order_along_their_normal_and_as_far_apart_as_they_lie(tmp
     assert spacing == (5, 0.8, 0.6)
 
 
+def test_thin_slices_are_as_far_apart_as_they_lie_too(tmp_path):
+    files = series(tmp_path, [1, 2, 3])
+    for file, position in zip(files, (0.25, 0.75, 1.25), strict=True):
+        change(file, ImagePositionPatient=[0, 0, position])
+    assert read_dicom(files)[2] == (0.5, 0.8, 0.6)
+    # Turned round, or all in one place: their thickness says how far.
+    assert read_dicom(files[::-1])[2] == read_dicom(files[:1] * 3)[2] == (3, 0.8, 0.6)
+
+
 def test_the_order_is_that_of_the_normal_and_not_of_the_third_coordinate(tmp_path):
     """Coronal slices: rows run along x and columns along -z, so that the normal is y."""
     files = series(tmp_path, [1, 2, 3], ImageOrientationPatient=[1, 0, 0, 0, 0, -1])

@@ -102,6 +102,7 @@ def test_one_image_beyond_two_to_the_24():
     metric.update_state(y, p)
     low, high = (keras.ops.convert_to_numpy(v).astype("int64")[:, 0] for v in (metric.low, metric.high))
     assert (high * 65536 + low).tolist() == [0, 0, 1, 4100 * 4100 - 1]
+    assert np.ravel(metric.counts()).tolist() == pytest.approx([0, 0, 1, 4100 * 4100 - 1], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,9 @@ from test_models import RECURRENT, both_styles, every_model, fill, narrow, pictu
 
 from brainseg_keras.evaluation.scores import confusion, dice
 from brainseg_keras.losses import DiceFocalLoss
+from brainseg_keras.models.complexity import summarize
+from brainseg_keras.models.table import read_table
+from brainseg_keras.training import speed_up
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +41,7 @@ def test_overfits_a_few_images_in_inference_mode(name, separable):
     # The rate falls to zero, so that the moving averages of the norms have settled when the model is asked.
     rate = keras.optimizers.schedules.CosineDecay(5e-3, decay_steps=120)
     model.compile(keras.optimizers.Adam(rate), DiceFocalLoss())
+    speed_up(model)
     model.fit(images, masks, batch_size=4, epochs=120, verbose=0)
     answer = np.asarray(model.predict(images, verbose=0)) > 0.5
     assert dice(confusion(masks, answer)) >= 0.95
@@ -72,3 +76,7 @@ def test_files_load_in_one_fresh_process_that_lacks_this_package(tmp_path):
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split() == sorted(list_models())
+
+
+def test_the_table_of_architectures_is_what_the_code_builds():
+    assert read_table() == summarize(), "write it anew: python -m brainseg_keras.models.complexity"

@@ -7,6 +7,7 @@ import pytest
 from commands import brainseg
 from volumes import LPS, SHAPE, head, write_patient, write_volume
 
+from brainseg_keras.data.formats.msd import read_msd
 from brainseg_keras.data.formats.nifti import read_nifti_folders
 from brainseg_keras.data.formats.nifti_patients import read_nifti_patient
 from brainseg_keras.data.labels import SCHEMES
@@ -105,6 +106,24 @@ def test_decathlon_layout(tmp_path):
     np.testing.assert_array_equal(chosen.images, volume.images[..., [3, 0]])
 
 
+def test_a_task_that_is_not_whole(tmp_path):
+    with pytest.raises(InputError, match=r"is not a Decathlon task\. Expected dataset\.json"):
+        read_msd(tmp_path)
+    # Named by numbers, which say the order, as text.
+    names = {str(number): f"s{number}" for number in range(11)} | {"0": "FLAIR", "10": "T2"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": dict(reversed(names.items()))}))
+    (tmp_path / "imagesTr").mkdir()
+    write_volume(tmp_path / "labelsTr" / "B_1.nii.gz", head(0)[1])
+    with pytest.raises(InputError, match=r"B_1\.nii\.gz has no image\. Expected .*imagesTr/B_1\.nii\.gz"):
+        read_msd(tmp_path)
+    write_volume(tmp_path / "imagesTr" / "B_1.nii.gz", head(0)[0])
+    with pytest.raises(InputError, match=r"dataset\.json has no T1, PD\. It has FLAIR, s1, s2, .*, s9, T2"):
+        read_msd(tmp_path, modalities=["FLAIR", "T1", "PD"])
+    table, root = read_msd(tmp_path, modalities=["T2", "FLAIR"])
+    assert set(table["image"]) == {"T2=imagesTr/B_1.nii.gz#10|FLAIR=imagesTr/B_1.nii.gz#0"}
+    assert root == tmp_path and set(table.dataset) == {"msd:msd"}
+
+
 def test_a_manifest_reads_the_same_volumes(tmp_path):
     for number in range(3):
         write_patient(tmp_path / "data", f"P_{number}", seed=number)
@@ -174,6 +193,65 @@ def test_refusals_name_the_file_and_the_cure(tmp_path, damage, said, cure):
     damage(tmp_path)
     with pytest.raises(InputError, match=rf"(?s){said}.*{cure}"):
         open_source(tmp_path).volume("P_1")
+
+
+@pytest.mark.parametrize(("off", "fits"), [(0.009, True), (0.011, False)])
+def test_a_grid_is_the_same_to_a_hundredth_of_a_millimeter(tmp_path, off, fits):
+    """Headers hold single precision, and were rounded on their way by many hands."""
+    for number in range(3):
+        write_patient(tmp_path, f"P_{number}", images=("_flair",))
+    moved = LPS.copy()
+    moved[0, 3] += off
+    write_volume(tmp_path / "P_1_flair.nii.gz", head(1)[0], affine=moved)
+    if fits:
+        assert open_source(tmp_path).volume("P_1").images.any()
+        return
+    with pytest.raises(InputError, match="do not lie on one grid"):
+        open_source(tmp_path).volume("P_1")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("P_1_t2f.nii.gz", r"P_1_flair\.nii\.gz and P_1_t2f\.nii\.gz are both the FLAIR of one patient"),
+        ("P_1_label.nii.gz", r"P_1_label\.nii\.gz and P_1_seg\.nii\.gz are both the labels of one patient"),
+    ],
+)
+def test_two_files_of_one_kind_are_refused(tmp_path, more, said):
+    write_patient(tmp_path, "P_1", images=("_flair",))
+    write_volume(tmp_path / more, head(1)[1])
+    with pytest.raises(InputError, match=said):
+        read_nifti_folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (".*", None, "come together"),
+        (None, ".*", "come together"),
+        ("(", ".*", r"'\(' is not a regular expression"),
+        ("(?P<patient>.*)", ".*", r"lacks the group modality\. Expected \(\?P<patient>\.\.\.\)\(\?P<modality>"),
+        ("(?P<modality>.*)(?P<patient>.)", ".*", r"'\.\*' lacks the group patient"),
+        ("(?P<modality>no)(?P<patient>ne)", "(?P<patient>none)", "holds no NIfTI volumes with labels"),
+    ],
+)
+def test_patterns_that_find_nothing_are_refused(tmp_path, images, labels, said):
+    write_patient(tmp_path, "P_1", images=("_flair",))
+    with pytest.raises(InputError, match=said):
+        read_nifti_folders(tmp_path, image_pattern=images, label_pattern=labels)
+
+
+def test_a_manifest_of_more_slices_than_the_file_has(tmp_path):
+    write_patient(tmp_path, "P_1", images=("_flair",))
+    table, root = read_nifti_folders(tmp_path)
+    for last, known in ((SHAPE[0] - 1, True), (SHAPE[0], False)):
+        table.loc[table.index[-1], "slice"] = last
+        source = FileVolumes(table, root, ("FLAIR",), read=read_nifti_patient)
+        if known:
+            assert source.volume("P_1").slices[-1] == last
+            continue
+        with pytest.raises(InputError, match=r"P_1_seg\.nii\.gz has 6 slices, but the manifest names slice 6"):
+            source.volume("P_1")
 
 
 @pytest.mark.parametrize("modality", [{}, [], "FLAIR", {"a": "FLAIR"}, None, 3])

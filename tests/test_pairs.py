@@ -67,6 +67,7 @@ def test_label_numbers_by_a_scheme(tmp_path):
     [
         (lambda root: (root / "masks" / "A_1.png").unlink(), r"A_1\.png has no mask"),
         (lambda root: (root / "images" / "A_1.png").unlink(), r"masks/A_1\.png has no image"),
+        (lambda root: write_pair(root, "A_1", image_ending=".jpg"), r"A_1\.jpg and .*images/A_1\.png bear one name"),
         (lambda root: write_pair(root, "nameless"), "nameless does not fit.*makes each picture a patient"),
         (lambda root: write_pair(root, "D_1", mask_name="D_1", values=(0, 7)), r"D_1\.png with the values \[7\]"),
     ],
@@ -77,6 +78,23 @@ def test_refusals(tmp_path, damage, said):
     damage(tmp_path)
     with pytest.raises(InputError, match=rf"(?s){said}"):
         open_source(tmp_path)
+
+
+def test_folders_without_pictures_or_with_one_side_in_color(tmp_path):
+    with pytest.raises(InputError, match="has no images/ and masks/ in it"):
+        read_pairs(tmp_path)
+    write_pair(tmp_path, "A_1")
+    pixels = np.zeros((24, 20, 3), np.uint8)
+    for scheme, said in (("brats2020", r"Received: .*masks/A_1\.png with 3\. Save label"), ("binary", "3 channels")):
+        Image.fromarray(pixels).save(tmp_path / "masks" / "A_1.png")
+        with pytest.raises(InputError, match=rf"A mask has one channel\..*{said}"):
+            read_pairs(tmp_path, labels=scheme)
+    with pytest.raises(InputError, match=r"--labels is one of .*binary.* Received: 'brats1999'"):
+        read_pairs(tmp_path, labels="brats1999")
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "A_1.png").rename(tmp_path / folder / "A_1.txt")
+    with pytest.raises(InputError, match=r"images holds no pictures\. Expected \.png"):
+        read_pairs(tmp_path)
 
 
 def test_signs_that_look_like_numbers_are_counted(tmp_path):

@@ -1,20 +1,26 @@
 """Masks from any image: every kind of file, sizes that come back, patients, batches, classes."""
 
+from types import SimpleNamespace
+
 import h5py
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 from scans import CHANNELS, GRAY, PICTURES, SHAPE, brightness_model, dicom_file, disc, nifti_file, overlap, slice_of
+from volumes import write_volume
 
 from brainseg_keras import build_model
-from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range
 from brainseg_keras.data.scans import find_scans
+from brainseg_keras.data.volumes import Volume
 from brainseg_keras.errors import InputError
 from brainseg_keras.export import export
 from brainseg_keras.inference import Predictor, predict
 from brainseg_keras.inference.measures import largest_diameter
+from brainseg_keras.inference.predictor import ArrangedVolumes
 from brainseg_keras.postprocessing import Postprocessing
+from brainseg_keras.spec import NetworkSpec
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,25 @@ def test_nifti_scaling_and_four_axes_are_read(tmp_path):
     np.testing.assert_allclose(pixels.images, stored[::-1, ::-1].transpose(2, 1, 0, 3), rtol=1e-6)
 
 
+@pytest.mark.parametrize("tumour", [None, 1])
+def test_of_a_volume_the_slice_with_most_tumour_is_shown_or_the_middle_one(tumour, predictor, tmp_path):
+    pixels = np.zeros((7, 64, 64), np.float32)
+    pixels[:, 8:56, 8:56] = 80
+    for index in range(7):
+        # A bar that lies elsewhere in each slice, not bright enough to be marked.
+        pixels[index, 10 + 6 * index : 13 + 6 * index, 10:54] = 110
+    if tumour is not None:
+        pixels[tumour, 30:50, 30:50] = pixels[5, 40:50, 30:50] = 300
+    write_volume(tmp_path / "a_flair.nii.gz", pixels)
+    done = predict([tmp_path / "a_flair.nii.gz"], tmp_path / "out", predictor=predictor)
+    assert done.summary.tumour_size[0] == (0 if tumour is None else 600)
+    (file,) = (tmp_path / "out").glob("*_overlay.png")
+    shown = np.array(Image.open(file))[..., 1].astype(int)
+    # Where it is brightest left of any tumour.
+    rows = shown[:, len(shown) * 15 // 64 : len(shown) * 25 // 64].mean(axis=1)
+    assert int(rows.argmax() * 64 / len(shown)) in range(10 + 6 * (tumour or 3), 13 + 6 * (tumour or 3))
+
+
 def test_sequences_of_one_patient_are_joined_by_name(tmp_path):
     """A network of T1ce alone must find what only the T1ce file shows."""
     for number, name in enumerate(["BraTS_001_flair", "BraTS_001_t1", "BraTS_001_t1ce", "BraTS_001_t2"]):
@@ -144,6 +169,49 @@ def test_a_dicom_series_is_one_volume_in_its_order(predictor, tmp_path):
     assert len(done.summary) == 4
     row = done.summary.set_index("mask").loc[str(tmp_path / "out" / "file2_mask.png")]
     assert row.tumour_ml == pytest.approx(row.tumour_size * 5 * 0.8 * 0.6 / 1000)
+
+
+def test_the_network_gets_as_many_slices_at_a_time_as_it_was_told():
+    images, shares = np.random.default_rng(0).random((7, 32, 32, 3)), []
+    spec = NetworkSpec(CHANNELS, preprocessing=Preprocessing(32))
+    for size, steps in ((3, [3, 6, 7, 10, 13, 14]), (7, [7, 14]), (16, [14])):
+        predictor = Predictor(brightness_model(), spec=spec, batch_size=size)
+        for one in (predictor, predictor.adapted(postprocessing=Postprocessing(threshold=0.4))):
+            shares.clear()
+            both = one.both_ways(images, progress=shares.append)
+            assert np.multiply(shares, 14).tolist() == pytest.approx(steps)
+            np.testing.assert_allclose(one.probabilities(images, flip=True), np.mean(both, axis=0), atol=1e-6)
+
+
+def test_a_predictor_is_called_with_one_scan(predictor, tmp_path):
+    for name in ("a.png", "b.png"):
+        PICTURES["gray.png"](tmp_path / name)
+    with pytest.raises(InputError, match=r"holds 2 scans\. Give one"):
+        predictor(tmp_path)
+    mask = predictor(tmp_path / "a.png")
+    assert mask.shape == (1, *SHAPE) and mask.dtype == np.uint8 and overlap(mask[0] > 0, disc()) > 0.9
+    chance = np.linspace(0, 1, 12, dtype="float32").reshape(1, 3, 4, 1)
+    for threshold, expected in ((None, 0.5), (0.2, 0.2), (0.9, 0.9)):
+        np.testing.assert_array_equal(predictor.masks(chance, threshold), chance[..., 0] > expected)
+
+
+def test_what_stands_in_for_a_missing_sequence_is_said_once_for_all_patients(caplog):
+    def read(patient):
+        pixels = np.random.default_rng(0).integers(0, 200, (2, 16, 16, 2), np.uint8)
+        return Volume(patient, pixels, pixels[..., 0] // 199, (1, 2), np.ones((2, 2)), (5.0, 1.0, 1.0))
+
+    source = SimpleNamespace(table="a table", classes=("tumour",), channels=("FLAIR", "T1ce"), volume=read)
+    arranged = ArrangedVolumes(source, CHANNELS)
+    assert (arranged.table, arranged.classes, arranged.channels) == ("a table", ("tumour",), CHANNELS)
+    for patient in "AB":
+        volume, own = arranged.volume(patient), read(patient)
+        np.testing.assert_array_equal(volume.images, own.images[..., [0, 0, 1]])
+        np.testing.assert_array_equal(volume.intensity, intensity_range(volume.images))
+        assert (volume.patient, volume.slices, volume.spacing) == (patient, (1, 2), (5.0, 1.0, 1.0))
+    assert [record.getMessage() for record in caplog.records] == ["Patient A: FLAIR stands in for T1, which is missing"]
+    caplog.clear()
+    np.testing.assert_array_equal(ArrangedVolumes(source, ("FLAIR", "T1ce")).volume("A").intensity, np.ones((2, 2)))
+    assert not caplog.records
 
 
 def test_one_channel_fills_all_and_that_is_said_once(predictor, tmp_path, caplog):

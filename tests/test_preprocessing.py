@@ -24,7 +24,7 @@ def test_background_and_tissue_of_a_head():
     np.testing.assert_allclose(intensity_range(head()), [[0, 60]] * 3)
 
 
-@pytest.mark.parametrize(("shared", "expected"), [(60, [150, 80, 80]), (40, [50, 80, 0.001])])
+@pytest.mark.parametrize(("shared", "expected"), [(60, [150, 80, 80]), (50, [150, 80, 80]), (40, [50, 80, 0.001])])
 def test_what_most_channels_show_is_the_head_where_all_show_less_than_half_of_it(shared, expected):
     """A hundred pixels of head, of which the third channel shows the first `shared`."""
     pixels = np.zeros((1, 20, 10, 3))

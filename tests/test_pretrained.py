@@ -15,10 +15,10 @@ from scans import slice_of
 import brainseg_keras
 from brainseg_keras import load_pretrained
 from brainseg_keras.errors import InputError
-from brainseg_keras.models import weights
+from brainseg_keras.models import shipped
 from brainseg_keras.registry import ARCHITECTURES
 
-INFO = weights.pretrained_info("lgg")
+INFO = shipped.pretrained_info("lgg")
 FILE = resources.files("brainseg_keras") / "weights" / "lgg.weights.h5"
 
 
@@ -70,7 +70,7 @@ def test_other_arguments_get_the_call_that_fits(name, changes):
 
 
 def test_damage_is_noticed(monkeypatch):
-    monkeypatch.setattr(weights, "pretrained_info", lambda name: INFO | {"sha256": "0" * 64})
+    monkeypatch.setattr(shipped, "pretrained_info", lambda name: INFO | {"sha256": "0" * 64})
     with pytest.raises(InputError, match="are damaged"):
         load_pretrained("lgg")
 
@@ -81,7 +81,7 @@ def test_an_unknown_name_is_refused():
 
 
 def test_the_license_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(weights, "_announced", set())
+    monkeypatch.setattr(shipped, "_announced", set())
     with caplog.at_level(logging.WARNING):
         load_pretrained("lgg")
         load_pretrained("lgg")

@@ -25,7 +25,7 @@ def python_calls(folder, phantom):
     from brainseg_keras.data.inputs.augmentation import Augmentation
     from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
     from brainseg_keras.data.inputs.preprocessing import Preprocessing
-    from brainseg_keras.data.phantom.brats import write_brats_phantom, write_nifti
+    from brainseg_keras.data.phantom.brats import NIFTI_FOLDERS, write_brats_phantom
     from brainseg_keras.data.phantom.lgg import write_phantom
     from brainseg_keras.data.splits import assign_folds, split_patients
     from brainseg_keras.inference import Predictor
@@ -42,7 +42,7 @@ def python_calls(folder, phantom):
         "folds seed": lambda **values: assign_folds(table, **values),
         "seed": lambda **values: split_patients(table, **values),
         "patients slices size seed": lambda **values: write_phantom(new, **values),
-        "patients slices size seed ": lambda **values: write_brats_phantom(new, write=write_nifti, **values),
+        "patients slices size seed ": lambda **values: write_brats_phantom(new, layouts=(NIFTI_FOLDERS,), **values),
         "patients slices size seed  ": lambda **values: write_brats_phantom(new, **values),
         "batch_size": lambda **values: Predictor("no/such/model", **values),
         "context ": lambda **values: NetworkSpec(("FLAIR",), **values),

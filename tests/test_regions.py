@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import brainseg
+from test_reports import tables_of
 from volumes import head, write_patient
 
 from brainseg_keras import TrainingConfig, train
@@ -77,7 +78,14 @@ def test_each_region_is_scored_as_by_hand(folder, tmp_path):
         assert scores["dice"]["n"] == 3
     whole = table[table.region == "whole tumour"].reset_index(drop=True)
     pd.testing.assert_series_equal(whole.dice, found.per_patient.dice)
-    assert "Regions, as BraTS scores them" in (tmp_path / "report" / "report.html").read_text()
+    page = (tmp_path / "report" / "report.html").read_text()
+    (shown,) = (rows for rows in tables_of(page) if rows[0][0] == "region")
+    assert "Regions, as BraTS scores them" in page
+    assert [row[0] for row in shown[1:]] == list(report["regions"]) and {row[-1] for row in shown[1:]} == {"3"}
+    for name, *cells, _ in shown[1:]:
+        for column, cell in zip(shown[0][1:-1], cells, strict=True):
+            score, figure = column.lower().split(", ")
+            assert float(cell) == pytest.approx(report["regions"][name][score][figure], abs=6e-4)
 
 
 def test_tuning_scores_the_mean_over_regions(folder, tmp_path):

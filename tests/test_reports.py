@@ -1,5 +1,8 @@
 """evaluate: every figure recomputed from the mask files; and the commands from tuning to comparison."""
 
+import base64
+import html
+import io
 import json
 import re
 
@@ -15,7 +18,7 @@ from sklearn.metrics import average_precision_score, classification_report
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.manifest import write_manifest
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.volumes import Volume, iterate_volumes
+from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference import Predictor, predict
 from brainseg_keras.postprocessing import Postprocessing
@@ -224,13 +227,24 @@ def test_report_says_what_was_chosen_and_on_whom(evaluated, predictor, source, f
         "roles": {"complete": True, "patients": [{"name": name, "role": role} for name, role in met.items()]},
     }
     (run / "run.json").write_text(json.dumps(info))
-    report = evaluate(Predictor(run), source, split="all").report
+    report = evaluate(Predictor(run), source, split="all", output=tmp_path / "all").report
     assert {name: role for role, group in report["groups"].items() for name in group["names"]} == {
         **met,
         **dict.fromkeys(names[4:], "unseen"),
     }
     assert report["role"] == "test, chose nothing; unseen, the network has never met these patients"
     assert report["patients"]["dice"]["n"] == 3
+    groups = tables_of((tmp_path / "all" / "report.html").read_text())[1]
+    assert groups[0][:3] + groups[0][-1:] == ["role", "what these patients did", "n", "in the rest"]
+    assert {(row[0], row[2], row[-1]) for row in groups[1:]} == {
+        ("train", "2", "no"),
+        ("val", "1", "no"),
+        ("test", "1", "yes"),
+        ("unseen", "2", "yes"),
+    }
+    for row in groups[1:]:
+        dice = report["groups"][row[0]]["patients"]["dice"]
+        assert (float(row[3]), float(row[5])) == pytest.approx((dice["mean"], dice["median"]), abs=6e-4)
     # A manifest that calls others its test patients does not make them so.
     table = source.table.assign(split=source.table.patient.map(lambda name: "test" if name in names[:3] else "train"))
     write_manifest(table, tmp_path / "own.csv")
@@ -252,9 +266,79 @@ def test_the_page_stands_alone_and_shows_the_extremes(evaluated):
     order = found.per_patient.sort_values("dice").patient.tolist()
     for patient in (*order[:3], *order[-3:]):
         assert f"{patient}: Dice" in page
-    assert page.count("data:image/png;base64,") == 3 + len(found.pictures)
+    codes = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert len(codes) == 3 + len(found.pictures)
+    colors = [
+        {color for _, color in Image.open(io.BytesIO(base64.b64decode(code))).convert("RGB").getcolors(10**5)}
+        for code in codes
+    ]
+    assert min(map(len, colors)) > 20
+    # Of each patient what is tumour and what was marked.
+    assert all({(60, 220, 90), (255, 70, 60)} <= own for own in colors[3:])
     assert f"n = {len(order)}" in page
     assert "2-D slice by slice, pixels" in page and "volumes in voxels" in page
+
+
+def tables_of(page):
+    """Every table of a page, as rows of text."""
+    return [
+        [
+            [html.unescape(cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.DOTALL)]
+            for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        ]
+        for table in re.findall(r"<table.*?</table>", page, re.DOTALL)
+    ]
+
+
+def test_the_tables_of_the_page_are_those_of_the_report(evaluated):
+    folder = evaluated[1]
+    report = json.loads((folder / "report.json").read_text())
+    tables = tables_of((folder / "report.html").read_text())
+    patients, slices, pooled, confusion, by_pixel, by_slice, each = tables
+    header, *rows = patients
+    assert header == ["score", "n", "mean", "median", "sd", "95 % interval", "all background"]
+    assert [row[0] for row in rows] == list(report["patients"])
+    nothing = report["all_background"]["patients"]
+    for (name, n, *numbers, interval, none), found in zip(rows, report["patients"].values(), strict=True):
+        assert n == "6" and [float(number) for number in numbers] == pytest.approx(
+            [found[key] for key in ("mean", "median", "sd")], abs=6e-4
+        )
+        assert [float(end) for end in interval.split(" to ")] == pytest.approx([found["low"], found["high"]], abs=6e-4)
+        assert (none == "") == (name not in nothing)
+        assert none == "" or float(none) == pytest.approx(nothing[name]["mean"], abs=6e-4)
+    assert slices[0] == ["rule", "mean Dice", "n", "all background"]
+    assert {row[0].replace(" ", "_"): int(row[2]) for row in slices[1:]} == {
+        rule: found["n"] for rule, found in report["slices"].items()
+    }
+    for rule, mean, _, none in slices[1:]:
+        key = rule.replace(" ", "_")
+        expected = report["slices"][key]["mean"], report["all_background"]["slices"][key]["mean"] or 0
+        assert (float(mean), float(none or 0)) == pytest.approx(expected, abs=6e-4)
+    assert pooled[0] == ["score", "172,800 pixels of 6 patients"]
+    expected = report["pooled_pixels"] | {
+        "average precision": report["average_precision"],
+        "expected calibration error": report["expected_calibration_error"],
+    }
+    assert (expected.pop("pixels"), expected.pop("patients")) == (6 * 8 * 60 * 60, 6)
+    assert {name: float(value) for name, value in pooled[1:]} == pytest.approx(expected, abs=6e-4)
+    assert confusion[0] == ["counted by", "tp", "fp", "fn", "tn"]
+    assert {row[0]: dict(zip(confusion[0][1:], map(int, row[1:]), strict=True)) for row in confusion[1:]} == report[
+        "confusion"
+    ]
+    for table, by, names in ((by_pixel, "pixels", ["background", "tumour"]), (by_slice, "slices", ["none", "tumour"])):
+        assert table[0] == [by, "precision", "recall", "f1-score", "support"]
+        assert [row[0] for row in table[1:]] == [*names, "macro avg", "weighted avg"]
+        for name, *shares, support in table[1:]:
+            found = report["classification_report"][by][name]
+            assert [*map(float, shares)] == pytest.approx([found[key] for key in table[0][1:4]], abs=6e-4)
+            assert support == str(int(found["support"]))
+    rows = pd.read_csv(folder / "per_patient.csv").set_index("patient").sort_values("dice")
+    assert [row[0] for row in each[1:]] == rows.index.tolist()
+    for name, *cells in each[1:]:
+        for column, cell in zip(each[0][1:], cells, strict=True):
+            expected = rows[column][name]
+            assert cell == expected if column == "role" else float(cell) == pytest.approx(expected, abs=6e-4)
+    assert {"role", "dice", "hd95", "lesions", "volume_true", "volume_pred"} < set(each[0])
 
 
 def test_spacing_turns_distances_into_millimeters_and_3d(predictor, source, evaluated, files):
@@ -274,44 +358,6 @@ def test_spacing_turns_distances_into_millimeters_and_3d(predictor, source, eval
     keys = ("unit", "volume_unit", "distances", "spacing")
     assert [wide.report[key] for key in keys] == ["mm", "ml", "3-D, mm", [3.0, 3.0, 3.0]]
     assert [found.report[key] for key in keys] == ["pixels", "voxels", "2-D slice by slice, pixels", None]
-
-
-class Shifted:
-    """Patients with one pixel of tumour, each bright in a place that lies elsewhere along one axis."""
-
-    PLACES = {"P_0": (2, 0, 0), "P_1": (0, 3, 0), "P_2": (0, 0, 4)}  # noqa: RUF012
-    table = pd.DataFrame({"patient": list(PLACES), "split": "test"})
-    channels, classes = CHANNELS, ("tumour",)
-
-    def __init__(self, spacing):
-        self.spacing = spacing
-
-    def volume(self, patient):
-        truth, bright = np.zeros((4, 16, 16), np.uint8), np.full((4, 16, 16), 80, np.uint8)
-        truth[1, 5, 5] = 1
-        slices, rows, columns = self.PLACES[patient]
-        bright[1 + slices, 5 + rows, 5 + columns] = 240
-        images = np.repeat(bright[..., np.newaxis], 3, axis=-1)
-        intensity = np.array([[0.0, 80.0]] * 3)
-        return Volume(patient, images, truth, (1, 2, 3, 4), intensity, self.spacing)
-
-
-@pytest.mark.parametrize("given", [None, (5, 2, 1)])
-def test_each_axis_has_a_size_of_its_own(given):
-    """2 slices of 5 mm, 3 rows of 2 mm, 4 columns of 1 mm, whether the file says so or, before it, the user."""
-    source = Shifted((1, 1, 1) if given else (5, 2, 1))
-    found = evaluate(
-        Predictor(brightness_model()).adapted(preprocessing=Preprocessing(16), channels=CHANNELS),
-        source,
-        spacing=given,
-        tolerance=5,
-    )
-    assert found.per_patient.hd95.tolist() == found.per_patient.average_surface_distance.tolist() == [10, 6, 4]
-    assert found.per_patient.surface_dice.tolist() == [0, 0, 1]
-    assert found.per_patient.volume_true.tolist() == pytest.approx([0.01] * 3)
-    assert found.per_patient.volume_pred.tolist() == pytest.approx([0.01] * 3)
-    assert found.report["unit"] == "mm" and found.report["surface_dice_tolerance"] == 5
-    assert found.report["spacing"] == ([5.0, 2.0, 1.0] if given else "of each volume")
 
 
 # ---- the commands
@@ -342,22 +388,3 @@ def test_commands_from_tuning_to_comparison(folder, tmp_path):
     assert dice["difference"] >= 0
     # Of one patient.
     assert (dice["low"], dice["high"], dice["p_bootstrap"], dice["favors"]) == (None, None, None, "none")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("evaluate --model nowhere", "No run folder (with best.keras) at nowhere"),
-        ("evaluate --model nowhere -o out", "No model at nowhere"),
-        ("evaluate --model lgg --spacing 1,2", "three numbers from 0.001 to 1000.0"),
-        ("tune --model nowhere -o out", "No model at nowhere"),
-        ("compare a b", "holds no per_patient.csv"),
-        ("evaluate", "say where the results go"),
-    ],
-)
-def test_wrong_usage_ends_with_a_message_and_code_2(arguments, words, tmp_path):
-    done = brainseg(*arguments.split(), cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from persons import COUNT, InMemory, write_persons
 
 from brainseg_keras.data.checksums import slice_checksums
-from brainseg_keras.data.roles import MetPatient, Roles
+from brainseg_keras.data.roles import MetPatient, Roles, join_names, splits_kept
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.data.splits import fixed_split
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
-from brainseg_keras.models.weights import pretrained_info
+from brainseg_keras.models.shipped import pretrained_info
 from brainseg_keras.postprocessing import Tuning
 from brainseg_keras.reports.patients import choose_scored, choose_tuning, headline_roles
 from brainseg_keras.spec import NetworkSpec
@@ -79,7 +79,8 @@ def test_some_slices_are_enough_and_blank_ones_are_nobodys():
     rng = np.random.default_rng(0)
     whole = rng.integers(0, 200, (40, 32, 32, 3), np.uint8)
     known = set(slice_checksums(whole))
-    assert 1 <= len(known) <= 12
+    # Four of each channel; of fewer slices all.
+    assert len(known) == 12 and [len(slice_checksums(whole[:n])) for n in (1, 3, 5)] == [3, 9, 12]
     found = sum(bool(known & set(slice_checksums(whole[rng.permutation(40)[:20]]))) for _ in range(40))
     assert found >= 38
     blank = np.zeros((4, 32, 32, 1), np.uint8)
@@ -112,38 +113,28 @@ def test_pixels_decide_and_names_only_where_pixels_are_unknown():
     assert roles.find("B", ["aa", "cc"]).role == "train"
 
 
-def test_who_is_not_named_is_unknown_where_the_list_is_not_whole():
-    roles = Roles((MetPatient("A", "train"), MetPatient("B", "test")), complete=False)
-    assert [roles.role(name) for name in "ABC"] == ["train", "unknown", "unknown"]
-
-
-def test_roles_come_back_from_json():
-    roles = Roles(
-        (MetPatient("A", "train", ("aa", "bb"), "cc"), MetPatient("A", "val", tuned=True), MetPatient("ü ,", "test")),
-        complete=False,
-    )
-    assert Roles.from_info(json.loads(json.dumps(roles.to_info()))) == roles
+def test_splits_are_kept_only_where_a_seed_drew_them_and_somebody_trains_and_validates():
+    table = pd.DataFrame({"patient": list("ABCD"), "split": ["train", "train", "val", "test"]})
+    turned = Roles((MetPatient("A", "val"), MetPatient("C", "train")))
+    for seeded, roles, kept in (
+        (True, turned, ["val", "train", "train", "test"]),
+        (True, Roles((MetPatient("B", "tuned"),)), ["train", "val", "val", "test"]),
+        (True, Roles((MetPatient("C", "train"),)), None),
+        (True, Roles((MetPatient("A", "test"), MetPatient("B", "val"))), None),
+        (False, turned, None),
+    ):
+        splits = splits_kept(SimpleNamespace(table=table, seeded=seeded), roles)
+        assert (splits if splits is None else splits[list("ABCD")].tolist()) == kept
+    assert splits_kept(SimpleNamespace(table=table), turned) is None
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        {},
-        {"complete": 1, "patients": []},
-        {"complete": True, "patients": {}},
-        {"complete": True, "patients": [3]},
-        {"complete": True, "patients": [{"name": "A", "role": "tested"}]},
-        {"complete": True, "patients": [{"name": 3, "role": "test"}]},
-        {"complete": True, "patients": [{"name": "A", "role": "test", "slices": ["aa"]}]},
-        {"complete": True, "patients": [{"name": "A", "role": "test", "seen": True}]},
-    ],
+    ("count", "text"), [(0, ""), (1, "a"), (2, "a, b"), (3, "a, b and 1 more"), (5, "a, b and 3 more")]
 )
-def test_damaged_roles_are_refused(content):
-    if content == {"complete": True, "patients": {}}:
-        assert Roles.from_info(content).patients == ()
-        return
-    with pytest.raises(InputError):
-        Roles.from_info(content)
+def test_names_beyond_the_first_are_counted(count, text):
+    assert join_names(iter("abcde"[:count]), most=2) == text
+    assert join_names("abcdefgh"[:count]) == ", ".join("abcdefgh"[:count])
+    assert join_names("abcdefghi") == "a, b, c, d, e, f, g, h and 1 more"
 
 
 def test_the_weights_that_ship_know_their_patients():

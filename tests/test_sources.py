@@ -8,6 +8,7 @@ from PIL import Image
 from brainseg_keras.data.manifest import COLUMNS, write_manifest
 from brainseg_keras.data.phantom import lgg as phantom
 from brainseg_keras.data.sources import cached_phantom, list_slices, open_source
+from brainseg_keras.data.volumes import FileVolumes, PatientPixels, SelectedChannels, Volume
 from brainseg_keras.errors import InputError
 
 
@@ -36,6 +37,59 @@ def test_a_manifest_stands_beside_its_images_or_says_their_root(slices, tmp_path
         open_source(tmp_path / "elsewhere" / "m.csv")
     with pytest.raises(InputError, match="which is not there"):
         open_source(data / "beside.csv", root=tmp_path / "elsewhere")
+
+
+def test_splits_of_a_seed_say_so_and_written_ones_do_not(phantom, tmp_path):
+    """Those of a run come before the former, however the channels are chosen."""
+    write_manifest(open_source(phantom).table, tmp_path / "m.csv")
+    for modalities in (None, "FLAIR"):
+        assert open_source(phantom, modalities=modalities).seeded
+        assert not open_source(tmp_path / "m.csv", root=phantom, modalities=modalities).seeded
+
+
+class Halves:
+    """A head that T1 shows on its left alone, and FLAIR on its left at 100 and on the larger right at 60."""
+
+    table, channels, classes = pd.DataFrame({"patient": ["P"]}), ("T1", "FLAIR", "T1ce"), ("tumour",)
+
+    def volume(self, patient):
+        images = np.zeros((2, 20, 20, 3), np.uint8)
+        images[:, 2:18, 2:8] = 50, 100, 200
+        images[:, 2:18, 8:18, 1] = 60
+        return Volume(patient, images, np.zeros((2, 20, 20), np.uint8), (4, 5), np.ones((3, 2)), (5.0, 1.0, 1.0))
+
+
+def test_chosen_channels_are_read_by_name_each_with_its_own_range():
+    """Where the head is, the channels that are read decide together."""
+    for names, ranges in (
+        (("T1ce", "T1"), [[0, 200], [0, 50]]),
+        (("FLAIR",), [[0, 60]]),
+        (("FLAIR", "T1"), [[0, 100], [0, 50]]),
+    ):
+        source, whole = SelectedChannels(Halves(), names), Halves().volume("P")
+        assert (source.channels, source.classes, source.seeded) == (names, ("tumour",), False)
+        volume = source.volume("P")
+        for index, name in enumerate(names):
+            np.testing.assert_array_equal(volume.images[..., index], whole.images[..., Halves.channels.index(name)])
+        assert volume.images.shape[-1] == len(names) and volume.images.flags.c_contiguous
+        assert volume.intensity.tolist() == ranges
+        assert (volume.slices, volume.spacing, volume.patient) == ((4, 5), (5.0, 1.0, 1.0), "P")
+
+
+def test_pixels_that_are_no_numbers_are_refused_with_the_patient_and_a_file():
+    def read(rows, root, channels):
+        return PatientPixels(np.full((1, 4, 4, 1), np.nan), np.zeros((1, 4, 4), np.uint8))
+
+    row = {"patient": "P", "slice": 1, "image": "a.tif", "mask": "b.tif", "image_sha256": "", "mask_sha256": ""}
+    source = FileVolumes(pd.DataFrame([row]), "data", ("FLAIR",), read=read)
+    with pytest.raises(InputError, match=r"Patient P, data/a\.tif: The image holds NaN or infinite"):
+        source.volume("P")
+
+
+@pytest.mark.parametrize("names", [["FLAIR", "T2"], ["FLAIR", "FLAIR"], []])
+def test_channels_that_are_absent_or_doubled_are_refused(names):
+    with pytest.raises(InputError, match="takes each of T1, FLAIR, T1ce at most once"):
+        SelectedChannels(Halves(), names)
 
 
 def test_where_every_patient_is_damaged_the_table_is_empty(tmp_path):
@@ -108,3 +162,6 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"A manifest's dataset is lgg.*Received: 'holiday'"):
         open_source(data / "m.csv")
     assert pd.read_csv(data / "m.csv").dataset.eq("holiday").all()
+    write_manifest(table.assign(dataset=["pairs:binary", "lgg"]), data / "two.csv")
+    with pytest.raises(InputError, match=r"A manifest is of one dataset\. Received: lgg, pairs:binary\."):
+        open_source(data / "two.csv")

@@ -12,7 +12,7 @@ from runs import tiny
 
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.inputs.targets import TARGETS, Target
-from brainseg_keras.data.phantom.brats import write_brats_phantom, write_nifti
+from brainseg_keras.data.phantom.brats import NIFTI_FOLDERS, write_brats_phantom
 from brainseg_keras.data.roles import MetPatient, Roles
 from brainseg_keras.errors import InputError
 from brainseg_keras.export import export
@@ -122,7 +122,7 @@ def test_what_chose_the_checkpoint_is_what_evaluate_says(finished, store, tmp_pa
 @pytest.mark.parametrize(("target", "context"), [("classes", 0), ("regions", 1)])
 def test_what_chose_the_checkpoint_is_what_evaluate_says_to_the_last_bit(target, context, tmp_path):
     """Of networks that are half trained: many pixels lie near the threshold."""
-    data = write_brats_phantom(tmp_path / "data", patients=8, slices=6, size=48, write=write_nifti)
+    data = write_brats_phantom(tmp_path / "data", patients=8, slices=6, size=48, layouts=(NIFTI_FOLDERS,))
     config = tiny(data, target=target, context=context, epochs=3, learning_rate=0.01, dropout=0.0)
     run = train(config, output=tmp_path / "run")
     validated, evaluated = validated_and_evaluated(data, run, tmp_path / "report")

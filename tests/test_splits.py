@@ -87,6 +87,12 @@ def test_even_few_patients_give_three_splits(count):
     assert counts == {"train": count - 2, "val": 1, "test": 1}
 
 
+@pytest.mark.parametrize(("fractions", "sizes"), [((0.5, 0.2, 0.3), (10, 4, 6)), ((0.6, 0.35, 0.05), (12, 7, 1))])
+def test_each_split_has_its_own_share(fractions, sizes):
+    counts = split_patients(table_of([("CS", n) for n in range(20)]), fractions=fractions).value_counts()
+    assert tuple(counts[["train", "val", "test"]]) == sizes
+
+
 def test_names_without_institution_are_split_too():
     table = pd.DataFrame({"patient": [f"case{n}" for n in range(20)], "tumour_pixels": range(20)})
     assert split_patients(table).value_counts().to_dict() == {"train": 16, "val": 2, "test": 2}

@@ -152,7 +152,17 @@ def test_a_model_that_is_better_on_each_of_ten_patients_differs():
     assert result.p_wilcoxon == pytest.approx(2 / 1024)
 
 
-@pytest.mark.parametrize("differences", [[4, 3, 2, 2, 1, -1], [-4, -3, -2, -2, -1, 1], [5, 1, 0, 0, 0, -1]])
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [4, 3, 2, 2, 1, -1],
+        [-4, -3, -2, -2, -1, 1],
+        [5, 1, 0, 0, 0, -1],
+        # Less than a standard error from 0.
+        [4, 2, -1, 0, -2, 1],
+        [-4, -2, 1, 0, 2, -1],
+    ],
+)
 def test_p_is_twice_the_share_of_all_resamples_that_are_as_far_off(differences):
     """Six patients have 46,656 resamples."""
     far, mean = every_resample(differences), statistics.fmean(differences)

@@ -142,7 +142,8 @@ def test_a_failure_leaves_nothing_or_the_old_file(tmp_path):
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
-    def interrupt(patient):
+    def interrupt(patients):
+        yield patients[0]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -215,8 +216,8 @@ def test_a_disk_without_room_is_refused_after_the_first_patient(tmp_path, monkey
     source = Made("float32")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(InputError, match=r"data\.h5 takes about .* MB more, and its disk has 0\.0 MB free. Make room"):
-        write_store(source, tmp_path / "data.h5", progress=read.append)
-    assert read == []
+        write_store(source, tmp_path / "data.h5", progress=lambda names: (read.append(name) or name for name in names))
+    assert read == ["A"]
     assert not list(tmp_path.iterdir())
 
 
@@ -273,10 +274,18 @@ def test_a_damaged_head_is_named(tmp_path, damage):
         damaged("volumes/B/masks", remove=True),
         damaged("volumes/B", slices=3),
         damaged("volumes/B", slices=[1]),
+        damaged("volumes/B", slices=[1, 2, 3, 4, 5]),
         damaged("volumes/B", intensity="bright"),
+        damaged("volumes/B", intensity=np.ones((3, 2))),
+        damaged("volumes/B", intensity=np.array([[0, 1], [0, np.nan]])),
+        damaged("volumes/B", intensity=np.array([[0, np.inf], [0, 1]])),
         damaged("volumes/B", spacing=["a", "b", "c"]),
         replace("volumes/B/images", np.zeros((2, 2))),
+        replace("volumes/B/images", np.full((4, 6, 8, 2), np.nan)),
+        replace("volumes/B/images", np.where(np.arange(384).reshape(4, 6, 8, 2) == 9, np.inf, 0)),
+        replace("volumes/B/images", np.zeros((4, 6, 8, 3))),
         replace("volumes/B/masks", np.zeros((1, 6, 8), np.uint8)),
+        replace("volumes/B/masks", np.zeros((4, 6, 8), np.int16)),
     ],
 )
 def test_a_damaged_volume_is_named(tmp_path, damage):

@@ -51,6 +51,20 @@ def test_classes_are_tumour_where_background_is_not(probabilities, threshold):
     np.testing.assert_array_equal(labels[inside], 1 + probabilities[inside][:, 1:].argmax(axis=-1))
 
 
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 0.75])
+def test_what_is_just_as_likely_as_the_threshold_is_no_tumour(name, threshold):
+    for chance, tumour in ((threshold, 0), (threshold + 2**-10, 1)):
+        answer = {"tumour": [chance], "classes": [1 - chance, chance, 0, 0], "regions": [chance, 0, 0]}[name]
+        assert (Target(name).decode(np.array([answer]), threshold) > 0).tolist() == [tumour]
+    # Nor is what is just there of an inner region that region.
+    if name == "regions":
+        assert Target(name).decode(np.array([[0.9, threshold, 0.9], [0.9, 0.9, threshold]]), threshold).tolist() == [
+            2,
+            1,
+        ]
+
+
 def test_regions_by_hand():
     masks = region_masks(np.array([0, 1, 2, 3]))
     assert {name: mask.tolist() for name, mask in masks.items()} == {

@@ -1,6 +1,8 @@
 """tune: choices on validation patients alone, each scored as it would be used, and said wherever they are used."""
 
 import json
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ from brainseg_keras.inference import Predictor
 from brainseg_keras.postprocessing import Postprocessing, choice_from_info
 from brainseg_keras.reports import evaluate, tune
 
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "evaluation.md"
 SETTINGS = ["threshold", "smallest_component", "largest_component", "flip"]
 
 
@@ -83,8 +86,15 @@ def test_everything_that_is_tried_is_scored_as_it_would_be_used():
     kernel[1, 0] = 20 / 3
     model.get_layer("left").set_weights([kernel, np.array([-20 * 1.6], "float32")])
     network = Predictor(model).adapted(preprocessing=Preprocessing(32), channels=CHANNELS)
-    table = tune(network, Spotted()).table
+    tuned = tune(network, Spotted())
+    table = tuned.table
     assert len(table) == 340
+    tried = re.search(
+        r"thresholds from (.*) to (.*) by (.*), smallest components of (.*) and (.*) voxels", DOCUMENT.read_text()
+    )
+    first, last, step, sizes, largest = tried.groups()
+    assert sorted(set(table.smallest_component)) == [int(size) for size in (*sizes.split(", "), largest)]
+    np.testing.assert_allclose(sorted(set(table.threshold)), np.arange(float(first), float(last) + 0.01, float(step)))
     scores = np.zeros((340, 2))
     for column, volume in enumerate(map(Spotted().volume, ("P_0", "P_1"))):
         truth, maps = volume.masks > 0, {}
@@ -98,6 +108,14 @@ def test_everything_that_is_tried_is_scored_as_it_would_be_used():
     np.testing.assert_allclose(table.mean_dice, scores.mean(axis=1), atol=1e-12)
     assert (np.diff(table.mean_dice) <= 0).all()
     assert len(set(table.mean_dice)) > 30
+    # Of equals the one that does least: it asks once, keeps all parts, and cuts where it is as sure as not.
+    equals = table[table.mean_dice >= table.mean_dice.max() - 1e-3].assign(off=(table.threshold - 0.5).abs())
+    simplest = equals.sort_values(["flip", "largest_component", "smallest_component", "off"]).iloc[0]
+    assert vars(tuned.postprocessing) == simplest[SETTINGS].to_dict()
+    assert len(equals) > 5 and simplest.smallest_component < table.smallest_component[0]
+    assert tuned.record["mean_dice"] == simplest.mean_dice
+    plain = table[(table[SETTINGS] == pd.Series(vars(Postprocessing()))).all(axis=1)]
+    assert tuned.record["mean_dice_default"] == plain.mean_dice.item() < simplest.mean_dice
     settled = table[(table.threshold == 0.5) & ~table.flip].set_index(["largest_component", "smallest_component"])
     assert settled.mean_dice[True, 0] > settled.mean_dice[False, 30] > settled.mean_dice[False, 0]
 
@@ -149,3 +167,29 @@ def test_a_damaged_choice_is_named(text, tmp_path):
     (tmp_path / "postprocess.json").write_text(text)
     with pytest.raises(InputError, match=r"postprocess\.json.*Restore it, or tune again"):
         Predictor(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ((0.5, 0, False, False), "threshold 0.5"),
+        ((0.5, 1, False, False), "threshold 0.5"),
+        ((0.25, 2, False, False), "threshold 0.25, components of 2 voxels or more"),
+        (
+            (0.4, 30, True, True),
+            "threshold 0.4, largest component alone, components of 30 voxels or more, mean with the mirror image",
+        ),
+    ],
+)
+def test_a_choice_in_words_says_what_it_does_and_no_more(choice, said):
+    assert str(Postprocessing(*choice)) == said
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threshold": 1.1}, {"smallest_component": -1}, {"largest_component": 1}, {"flip": "yes"}, {"flip": None}],
+)
+def test_a_choice_out_of_its_range_is_refused(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(InputError, match=rf"{name} is .*Received: {value!r}"):
+        Postprocessing(**wrong)

@@ -38,7 +38,7 @@ def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboa
         ['lgg']
     """
     from brainseg_keras.inference.networks import ENDINGS
-    from brainseg_keras.models.weights import list_pretrained
+    from brainseg_keras.models.shipped import list_pretrained
 
     found: dict[str, str] = {}
     for model in map(str, models):
@@ -64,6 +64,7 @@ def create_app(
     port: int = 7860,
     allow_hosts: Iterable[str] = (),
     max_upload: int = 1024,
+    engine: str | None = "auto",
 ) -> Any:
     """Make the web application.
 
@@ -73,6 +74,7 @@ def create_app(
         port: Port at which it will be served.
         allow_hosts: Further names that a browser may use for it.
         max_upload: Megabytes of one file; what a zip unpacks to may be four times as much.
+        engine: What runs the networks; see `Predictor`.
 
     Returns:
         A FastAPI application. What visitors send lies in `state.folder` until it has been served, or `state.remove()`.
@@ -97,7 +99,7 @@ def create_app(
             app.state.remove()
 
         visits, limit, closing = Visits(folder / "visits"), max_upload * 2**20, asyncio.Event()
-        page = build_page(Models(models), visits, max_upload=max_upload)
+        page = build_page(Models(models, engine), visits, max_upload=max_upload)
         app = FastAPI(lifespan=lifespan, openapi_url=None)
         app.add_middleware(Door, names=names, calls=calls_of(page), closing=closing)
         _add_routes(app, visits, limit)
@@ -173,6 +175,7 @@ def serve(
     port: int = 7860,
     allow_hosts: Iterable[str] = (),
     max_upload: int = 1024,
+    engine: str | None = "auto",
 ) -> None:
     """Serve the page until it is stopped, by Ctrl-C, by SIGTERM, or by the terminal's end.
 
@@ -182,6 +185,7 @@ def serve(
         port: Port to listen at.
         allow_hosts: Further names that a browser may use for the page.
         max_upload: Megabytes of one file.
+        engine: What runs the networks; see `Predictor`.
 
     Raises:
         InputError: Gradio is not installed, the port is taken, or the address or a further name is none.
@@ -196,7 +200,8 @@ def serve(
             await super().shutdown(sockets)
 
     with _listen(host, port) as listening, _ended_by_signals():
-        app = create_app(models, host=host, port=port, allow_hosts=allow_hosts, max_upload=max_upload)
+        wishes = {"allow_hosts": allow_hosts, "max_upload": max_upload, "engine": engine}
+        app = create_app(models, host=host, port=port, **wishes)
         # Libraries' scratch files may hold a part of a scan: they go with the rest.
         before, tempfile.tempdir = tempfile.tempdir, str(app.state.folder)
         try:

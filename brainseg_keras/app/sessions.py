@@ -163,11 +163,13 @@ class Models:
 
     Args:
         paths: What to load, by the name that the page shows.
+        engine: What runs them; see `Predictor`.
         most: How many stay in memory.
     """
 
-    def __init__(self, paths: dict[str, str], most: int = 3):
+    def __init__(self, paths: dict[str, str], engine: str | None = "auto", most: int = 3):
         self.paths = paths
+        self._engine = engine
         self._most = most
         self._loaded: dict[str, Predictor] = {}
         self._lock = threading.Lock()
@@ -191,7 +193,7 @@ class Models:
                 while len(self._loaded) >= self._most:
                     self._loaded.pop(next(iter(self._loaded)))
                 try:
-                    self._loaded[name] = Predictor(self.paths[name])
+                    self._loaded[name] = Predictor(self.paths[name], engine=self._engine)
                 except InputError as error:
                     raise InputError(str(error).replace(self.paths[name], name)) from error
             return self._loaded[name]

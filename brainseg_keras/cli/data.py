@@ -1,8 +1,8 @@
-"""brainseg data: make a phantom, write a manifest, pack a store."""
+"""brainseg data: make a phantom, write a manifest, pack a store, look at the cache."""
 
 import json
 import shlex
-import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import typer
 from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.options import JSON, number, takes_layout
+from brainseg_keras.cli.progress import progress_bar
 from brainseg_keras.errors import InputError
 from brainseg_keras.ranges import Range
 
@@ -19,6 +20,10 @@ app = typer.Typer(help="Phantom, manifests and packed data.", no_args_is_help=Tr
 
 def _report(as_json: bool, text: str, **values: object) -> None:
     typer.echo(json.dumps(values) if as_json else text)
+
+
+def _listing(names: Sequence[str]) -> Iterator[str]:
+    return progress_bar(names, "listing")
 
 
 @app.command()
@@ -36,19 +41,17 @@ def phantom(
     """Make synthetic heads with tumours, in the layout of the LGG set or of BraTS."""
     if modalities not in (1, 4):
         raise InputError(f"--modalities is 1 (layout of LGG) or 4 (BraTS). Received: {modalities}.")
-    from brainseg_keras.data.formats.registry import FOLDER_FORMATS
+    numbers = {"patients": patients, "slices": slices, "size": size, "seed": seed}
+    if modalities == 1:
+        from brainseg_keras.data.phantom.lgg import write_phantom
 
-    folders, written = [], []
-    try:
-        for layout in FOLDER_FORMATS.values():
-            if layout.phantom_modalities == modalities:
-                folders.append(layout.write_phantom(dest, patients=patients, slices=slices, size=size, seed=seed))
-                written.append(Path(dest) / layout.phantom)
-    except BaseException:
-        # All or none: the same command, once there is room, would refuse what is there.
-        for folder in written:
-            shutil.rmtree(folder)
-        raise
+        folders = [write_phantom(dest, **numbers)]
+    else:
+        from brainseg_keras.data.phantom.brats import HDF5_SLICES, NIFTI_FOLDERS, write_brats_phantom
+
+        layouts = (HDF5_SLICES, NIFTI_FOLDERS)
+        write_brats_phantom(dest, **numbers, layouts=layouts)
+        folders = [layout.root(dest) for layout in layouts]
     text = f"{patients} patients, {patients * slices} slices: {', '.join(map(str, folders))}"
     _report(as_json, text, path=str(folders[0]), paths=list(map(str, folders)), patients=patients)
 
@@ -69,7 +72,7 @@ def manifest(
     from brainseg_keras.data.sources import list_slices
     from brainseg_keras.data.splits import assign_splits
 
-    table, _ = list_slices(path, format=format, **layout, checksums=True)
+    table, _ = list_slices(path, format=format, **layout, checksums=True, progress=_listing)
     table, unnamed = assign_splits(table, seed=seed)
     if unnamed:
         typer.echo(f"In no split, since the fixed one does not name them: {', '.join(unnamed)}", err=True)
@@ -94,17 +97,12 @@ def pack(
     """Pack a data set into one HDF5 file, so that training starts in seconds."""
     if not output.lower().endswith((".h5", ".hdf5")):
         raise InputError(f"A packed data set ends in .h5. Received: -o {output}.")
-    from rich.progress import Progress
-
-    from brainseg_keras.cli.progress import plain_console
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.data.store import write_store
 
-    source = open_source(path, root=root, seed=seed, **layout)
+    source = open_source(path, root=root, seed=seed, progress=_listing, **layout)
     count = source.table.patient.nunique()
-    with Progress(console=plain_console(stderr=True), transient=True) as bar:
-        task = bar.add_task("packing", total=count)
-        write_store(source, output, float16=float16, progress=lambda _: bar.advance(task))
+    write_store(source, output, float16=float16, progress=lambda names: progress_bar(names, "packing"))
     megabytes = Path(output).stat().st_size / 1e6
     _report(as_json, f"{count} patients, {megabytes:.0f} MB: {output}", path=output, patients=count)
 
@@ -129,7 +127,7 @@ def split(
         refuse_options(given_options(**layout), (), f"{path} is a list already")
         table, root = read_manifest(path), Path(path).parent
     else:
-        table, root = list_slices(path, **layout)
+        table, root = list_slices(path, **layout, progress=_listing)
     files = []
     for index, fold in enumerate(assign_folds(table, folds=folds, seed=seed), start=1):
         files.append(Path(output) / f"fold{index}.csv")
@@ -159,7 +157,7 @@ def check(
     """Look for what spoils a training: leaks, bad masks, blank slices. Exit code 2 on errors, 1 on warnings."""
     from rich.table import Table
 
-    from brainseg_keras.cli.progress import plain_console, progress_bar
+    from brainseg_keras.cli.progress import plain_console
     from brainseg_keras.data.checking.checks import check_data
     from brainseg_keras.files import MAKER, check_replaceable, write_json, write_whole
     from brainseg_keras.reports.data_page import write_data_page
@@ -167,7 +165,14 @@ def check(
     if output is not None:
         for name, mark in (("findings.json", '"findings"'), ("findings.html", MAKER)):
             check_replaceable(Path(output) / name, mark)
-    found = check_data(path, root=root, seed=seed, progress=lambda names: progress_bar(names, "checking"), **layout)
+    found = check_data(
+        path,
+        root=root,
+        seed=seed,
+        progress=lambda names: progress_bar(names, "checking"),
+        listing=_listing,
+        **layout,
+    )
     plain = [{"check": f.check, "severity": f.severity, "text": f.text, "patients": list(f.patients)} for f in found]
     if output is not None:
         write_json(Path(output) / "findings.json", {"findings": plain})
@@ -198,3 +203,28 @@ def fetch(
     found = fetch_data(name)
     text = f"{found.patients} patients, {found.checked} of them compared with known checksums: {found.root}"
     _report(as_json, text, path=str(found.root), patients=found.patients, checked=found.checked)
+
+
+@app.command()
+def cache(
+    clear: bool = typer.Option(False, "--clear", help="Remove all of it, but for what another process is writing."),
+    as_json: bool = JSON,
+) -> None:
+    """Show the prepared patients that the user's cache keeps for the next training, or remove them."""
+    from datetime import datetime
+
+    from brainseg_keras.data.patient_cache import entries, remove_entry, root_folder
+
+    found, removed = entries(), 0
+    if clear:
+        removed = sum(map(remove_entry, found))
+        found = entries()
+    size = sum(entry.size for entry in found)
+    lines = [
+        f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}  {entry.size / 1e6:9,.1f} MB  "
+        + (", ".join(f"{name} {value}" for name, value in entry.about.items()) or "not finished")
+        for entry in found
+    ]
+    lines.append(f"{removed} removed, " * clear + f"{size / 1e6:,.1f} MB of images of patients: {root_folder()}")
+    rows = [{"bytes": entry.size, "used": entry.used, **entry.about} for entry in found]
+    _report(as_json, "\n".join(lines), folder=str(root_folder()), bytes=size, removed=removed, entries=rows)

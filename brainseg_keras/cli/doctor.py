@@ -11,6 +11,8 @@ import typer
 from brainseg_keras._version import __version__
 from brainseg_keras.errors import install_line
 
+#: Engines of `--engine`, and the distribution of each.
+_ENGINES = {"keras": "keras", "onnx": "onnxruntime", "openvino": "openvino"}
 #: Distribution, module, and what installs it.
 REQUIRED = {
     "tensorflow": "tensorflow",
@@ -27,15 +29,16 @@ REQUIRED = {
     "filelock": "filelock",
     "pyyaml": "yaml",
     "rich": "rich",
+    "onnxruntime": "onnxruntime",
 }
 EXTRAS = {
     "medical": {"nibabel": "nibabel", "pydicom": "pydicom"},
     "export": {
         "tf2onnx": "tf2onnx",
         "onnx": "onnx",
-        "onnxruntime": "onnxruntime",
         "ai-edge-litert": "ai_edge_litert",
     },
+    "openvino": {"openvino": "openvino"},
     "ui": {"gradio": "gradio"},
     "jax": {"jax": "jax"},
 }
@@ -81,6 +84,7 @@ def diagnose() -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "versions": {name: version for name in names if (version := _version(name))},
+        "engines": {name: version for name, package in _ENGINES.items() if (version := _version(package))},
         "missing": missing,
         "problems": problems,
         **({} if problems else _devices()),
@@ -120,6 +124,7 @@ def _show(found: dict[str, Any]) -> None:
                 "on" if found["onednn"] else "off: unset TF_ENABLE_ONEDNN_OPTS, networks train up to 2.5 times as fast"
             )
             typer.echo(f"oneDNN {state}")
+    typer.echo(f"engines for predictions: {', '.join(found['engines'])}")
     typer.echo(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for name, cure in found["missing"].items():
         typer.echo(f"not installed: {name:16} {cure}")

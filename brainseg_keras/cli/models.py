@@ -24,9 +24,9 @@ def models_command(
         return
     if output is not None:
         raise InputError("-o goes with --draw NAME.")
-    from brainseg_keras.models.complexity import summarize
+    from brainseg_keras.models.table import read_table
 
-    rows = summarize()
+    rows = read_table()
     if as_json:
         typer.echo(json.dumps(rows))
         return

@@ -8,8 +8,10 @@ from typing import Any
 import typer
 
 from brainseg_keras import ranges
+from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_input, check_output
 from brainseg_keras.ranges import Range
+from brainseg_keras.registry import ENGINES, closest
 
 
 def number(default: Any, *names: str, within: Range, help: str, **more: Any) -> Any:
@@ -70,6 +72,31 @@ def path(
 def _name(param: typer.CallbackParam) -> str:
     """Give a flag's long name."""
     return max(param.opts, key=len)
+
+
+def _check_engine(engine: str | None) -> str | None:
+    if engine is not None and engine not in ENGINES:
+        raise InputError(f"--engine is one of {', '.join(ENGINES)}. Received: {engine!r}.{closest(ENGINES, engine)}")
+    return engine
+
+
+def engine(default: str | None) -> Any:
+    """Declare `--engine`.
+
+    Args:
+        default: Its default; None is Keras for what Keras has scored, and else `auto`.
+
+    Returns:
+        The declaration.
+    """
+    words = "keras for a run or a .keras file, else auto" if default is None else default
+    return typer.Option(
+        default,
+        "--engine",
+        help=f"What runs the network: {', '.join(ENGINES)}; auto takes the fastest one here.",
+        show_default=words,
+        callback=_check_engine,
+    )
 
 
 MODEL = path("lgg", "--model", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")

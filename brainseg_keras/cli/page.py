@@ -19,6 +19,7 @@ def app_command(
         [], "--allow-host", help="Further name that a browser may use for the page; may be repeated."
     ),
     max_upload: int = number(1024, "--max-upload", within=Range(1, 2**20), help="Largest file in megabytes."),
+    engine: str = options.engine("auto"),
 ) -> None:
     """Open a page for MRI in, mask out, in the browser of this machine."""
     from brainseg_keras.app import find_models, serve
@@ -32,7 +33,7 @@ def app_command(
             fg="yellow",
             err=True,
         )
-    serve(found, host=host, port=port, allow_hosts=allow_hosts, max_upload=max_upload)
+    serve(found, host=host, port=port, allow_hosts=allow_hosts, max_upload=max_upload, engine=engine)
     # A network may still be running, and nobody waits for its answer; Python would.
     sys.stdout.flush()
     sys.stderr.flush()

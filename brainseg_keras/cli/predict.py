@@ -42,6 +42,7 @@ def predict_command(
     probabilities: bool = typer.Option(False, "--probabilities", help="Also write the probabilities."),
     attention: bool = typer.Option(False, "--attention", help="Also write where the network looks."),
     batch_size: int = options.BATCH_SIZE,
+    engine: str = options.engine("auto"),
     as_json: bool = typer.Option(False, "--json", help="Print the summary to standard output as JSON."),
 ) -> None:
     """Segment pictures, volumes and folders: masks, overlays and a summary, below -o as the inputs lie."""
@@ -51,7 +52,7 @@ def predict_command(
     from brainseg_keras.inference import Predictor, predict
 
     scans = find_scans(inputs)
-    predictor = Predictor(model, batch_size=batch_size)
+    predictor = Predictor(model, batch_size=batch_size, engine=engine)
     given = {
         "threshold": threshold,
         "smallest_component": smallest_component,

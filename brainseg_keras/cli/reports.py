@@ -38,6 +38,7 @@ def evaluate_command(
         False, "--include-seen", help="Score patients of val and test that trained or chose the network, by themselves."
     ),
     batch_size: int = options.BATCH_SIZE,
+    engine: str = options.engine(None),
     root: str = ROOT,
     as_json: bool = JSON,
     *,
@@ -51,7 +52,7 @@ def evaluate_command(
     from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import evaluate
 
-    predictor = Predictor(model, batch_size=batch_size)
+    predictor = Predictor(model, batch_size=batch_size, engine=engine)
     source = open_source(data, root=root, **layout)
     found = evaluate(
         predictor,
@@ -90,6 +91,7 @@ def tune_command(
         None, "-o", "--output", kind="folder", help="Folder for postprocess.json; default the run folder."
     ),
     batch_size: int = options.BATCH_SIZE,
+    engine: str = options.engine(None),
     root: str = ROOT,
     as_json: bool = JSON,
     *,
@@ -101,7 +103,7 @@ def tune_command(
     from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import tune
 
-    predictor = Predictor(model, batch_size=batch_size)
+    predictor = Predictor(model, batch_size=batch_size, engine=engine)
     source = open_source(data, root=root, **layout)
     tuned = tune(
         predictor,

@@ -21,17 +21,23 @@ def _train(*, config: str | None, resume: str | None, output: str | None, as_jso
     if resume and (config or output):
         raise InputError("--resume continues a run with its own settings and folder: leave out --config and -o.")
     if resume:
+        _say(f"Resuming {resume}: loading Keras ...")
         from brainseg_keras.training import resume as resume_run
 
         run = resume_run(resume, overrides=given)
     else:
         wanted = TrainingConfig.from_yaml(config, **given) if config else TrainingConfig(**given)
-
+        _say(f"Training {wanted.architecture} on {wanted.data}: loading Keras ...")
         from brainseg_keras.training import train
 
         run = train(wanted, output=output)
     if as_json:
         typer.echo(json.dumps({"run": str(run.path), **run.read_info()}))
+
+
+def _say(words: str) -> None:
+    # What is loaded takes seconds.
+    typer.echo(words, err=True)
 
 
 def _signature() -> inspect.Signature:

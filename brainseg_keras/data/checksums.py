@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from brainseg_keras.data.decode.images import pixel_checksum
-from brainseg_keras.data.volumes import Volume, VolumeSource
+from brainseg_keras.data.volumes import Volume, VolumeSource, identity_of
 
 #: Checksums that are kept of each channel. Of a patient who lost half of the slices one is found in 15 of 16.
 _KEPT = 4
@@ -114,6 +114,10 @@ class RememberedVolumes:
         #: By patient.
         self.checksums: dict[str, PatientChecksums] = {}
         self._source = source
+
+    def identity(self, patients: Sequence[str]) -> Any:
+        """See `identity_of`."""
+        return identity_of(self._source, patients)
 
     def volume(self, patient: str) -> Volume:
         """Read one patient."""

@@ -1,6 +1,6 @@
 """Manifests: CSV lists of slices with patient, split and checksums, and no images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from brainseg_keras.files import printable, write_whole
 
 COLUMNS = ("dataset", "patient", "slice", "image", "mask", "split", "tumour_pixels", "image_sha256", "mask_sha256")
 SPLITS = ("train", "val", "test")
+#: Wraps the patients that are gone through, to show how far it is.
+Progress = Callable[[Sequence[str]], Iterable[str]]
 
 
 def read_manifest(path: str | Path, *, allow_shared_patients: bool = False) -> pd.DataFrame:
@@ -96,7 +98,10 @@ def slice_row(
 
 
 def table_of_patients(
-    patients: Mapping[str, Any], read: Callable[[Any], list[dict]], skipped: dict[str, str] | None
+    patients: Mapping[str, Any],
+    read: Callable[[Any], list[dict]],
+    skipped: dict[str, str] | None,
+    progress: Progress = iter,
 ) -> pd.DataFrame:
     """List the slices of each patient in turn.
 
@@ -104,6 +109,7 @@ def table_of_patients(
         patients: What `read` takes, by patient.
         read: Gives the rows of one patient.
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Table with the columns of a manifest.
@@ -116,9 +122,9 @@ def table_of_patients(
         [0, 1]
     """
     rows = []
-    for name, files in patients.items():
+    for name in progress(list(patients)):
         try:
-            found = read(files)
+            found = read(patients[name])
             _refuse_unprintable(found)
             rows += found
         except InputError as error:

@@ -2,17 +2,16 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from brainseg_keras.cache import cache_folder
 from brainseg_keras.data.formats.base import FolderFormat
 from brainseg_keras.data.formats.registry import FOLDER_FORMATS
-from brainseg_keras.data.manifest import read_manifest
+from brainseg_keras.data.manifest import Progress, read_manifest
 from brainseg_keras.data.modalities import names_of
 from brainseg_keras.data.phantom import brats as brats_phantom
 from brainseg_keras.data.phantom import lgg as lgg_phantom
@@ -35,6 +34,7 @@ def open_source(
     labels: str | None = None,
     image_pattern: str | None = None,
     label_pattern: str | None = None,
+    progress: Progress = iter,
 ) -> VolumeSource:
     """Open a data set.
 
@@ -49,6 +49,7 @@ def open_source(
         labels: What the labels of NIfTI volumes or pairs mean: brats2020, brats2023, brats2015, msd or binary.
         image_pattern: How images are named; see `read_nifti_folders` and `read_pairs`.
         label_pattern: How labels are named.
+        progress: Wraps the list of patients of a folder, whose masks are read, to show how far it is.
 
     Returns:
         A source of volumes.
@@ -78,7 +79,7 @@ def open_source(
     if path.suffix.lower() == ".csv":
         refuse_options(given, ("modalities", "root"), f"{path} is a manifest")
         return _from_manifest(path, root, modalities)
-    table, folder = list_folder(path, given)
+    table, folder = list_folder(path, given, progress=progress)
     table, unnamed = assign_splits(table, seed=seed)
     if unnamed:
         _log.warning(
@@ -99,6 +100,7 @@ def list_slices(
     label_pattern: str | None = None,
     checksums: bool = False,
     skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of a folder of any known layout.
 
@@ -111,6 +113,7 @@ def list_slices(
         label_pattern: See `open_source`.
         checksums: Also read the images and fill the sha256 columns.
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
@@ -131,7 +134,7 @@ def list_slices(
             f"The files of the format {layout.name} hold all sequences, so that a list of them takes no --modalities. "
             "Leave it out, and give it where the list is read."
         )
-    return list_folder(path, given, checksums=checksums, skipped=skipped)
+    return list_folder(path, given, checksums=checksums, skipped=skipped, progress=progress)
 
 
 def given_options(**options: Any) -> dict[str, Any]:
@@ -151,7 +154,12 @@ def given_options(**options: Any) -> dict[str, Any]:
 
 
 def list_folder(
-    path: str | Path, given: dict[str, Any], *, checksums: bool = False, skipped: dict[str, str] | None = None
+    path: str | Path,
+    given: dict[str, Any],
+    *,
+    checksums: bool = False,
+    skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of a folder that is to be read.
 
@@ -160,6 +168,7 @@ def list_folder(
         given: Options as from `given_options`.
         checksums: See `list_slices`.
         skipped: See `list_slices`.
+        progress: See `list_slices`.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
@@ -170,7 +179,7 @@ def list_folder(
     layout = _layout_of(Path(path), given)
     refuse_options(given, ("format", *layout.options), f"{path} is read in the format {layout.name}")
     options = {name: given[name] for name in layout.list_options if name in given}
-    return layout.list_slices(Path(path), checksums=checksums, skipped=skipped, **options)
+    return layout.list_slices(Path(path), checksums=checksums, skipped=skipped, progress=progress, **options)
 
 
 def refuse_options(given: dict[str, Any], taken: Iterable[str], what: str) -> None:
@@ -232,7 +241,15 @@ def source_of(
     """
     layout, scheme = _dataset_of(table)
     contents = layout.contents(table, root, scheme, modalities)
-    volumes = FileVolumes(table, root, contents.channels, classes=contents.classes, read=contents.read, seeded=seeded)
+    volumes = FileVolumes(
+        table,
+        root,
+        contents.channels,
+        classes=contents.classes,
+        read=contents.read,
+        seeded=seeded,
+        files=layout.files,
+    )
     return _select(volumes, modalities)
 
 
@@ -290,14 +307,8 @@ def cached_phantom(format: str = "lgg") -> Path:
         raise InputError(f"There is a phantom of the formats {', '.join(layouts)}. Received: {format!r}.")
     layout = layouts[format]
     code = b"".join(Path(module.__file__).read_bytes() for module in (lgg_phantom, brats_phantom))
-    cache = Path(os.environ.get("BRAINSEG_CACHE") or Path.home() / ".cache" / "brainseg_keras")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        writable = os.access(cache, os.W_OK)
-    except OSError:
-        writable = False
     digest = hashlib.sha256(code).hexdigest()[:12]
-    folder = (cache if writable else Path(tempfile.gettempdir())) / f"phantom-{format}-{digest}"
+    folder = cache_folder() / f"phantom-{format}-{digest}"
     if not (folder / layout.phantom).is_dir():
         try:
             layout.write_phantom(folder)

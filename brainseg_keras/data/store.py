@@ -4,8 +4,9 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,8 +14,8 @@ import pandas as pd
 
 from brainseg_keras.data.decode.hdf5 import create_hdf5
 from brainseg_keras.data.decode.spacing import checked_spacing
-from brainseg_keras.data.manifest import COLUMNS, check_table
-from brainseg_keras.data.volumes import Volume, VolumeSource
+from brainseg_keras.data.manifest import COLUMNS, Progress, check_table
+from brainseg_keras.data.volumes import Volume, VolumeSource, file_identity
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import write_whole
 
@@ -22,16 +23,14 @@ _FORMAT = "brainseg-store"
 _VERSION = 2
 
 
-def write_store(
-    source: VolumeSource, path: str | Path, *, float16: bool = False, progress: Callable[[str], None] | None = None
-) -> Path:
+def write_store(source: VolumeSource, path: str | Path, *, float16: bool = False, progress: Progress = iter) -> Path:
     """Pack every volume of a source into one HDF5 file, whole or not at all.
 
     Args:
         source: Where the volumes come from; memory holds one at a time.
         path: The file to write, `.h5`.
         float16: Store images that are not uint8 in half precision: half the size, 11 bits of each value.
-        progress: Called with each patient's name when it is packed.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         The file.
@@ -49,26 +48,23 @@ def write_store(
         >>> StoredVolumes(file).table.equals(source.table)
         True
     """
-    path, progress = Path(path), progress or (lambda patient: None)
+    path = Path(path)
     write_whole(path, lambda scratch: _write_volumes(source, scratch, path, float16, progress), mark=_FORMAT)
     return path
 
 
-def _write_volumes(
-    source: VolumeSource, path: Path, wanted: Path, float16: bool, progress: Callable[[str], None]
-) -> None:
+def _write_volumes(source: VolumeSource, path: Path, wanted: Path, float16: bool, progress: Progress) -> None:
     slices = source.table.patient.value_counts()
     with create_hdf5(path) as (file, check):
         names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
         file.attrs.update(format=_FORMAT, version=_VERSION, **names)
         file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
-        for number, patient in enumerate(sorted(slices.index)):
+        for number, patient in enumerate(progress(sorted(slices.index))):
             _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
             file.flush()
             check()
             if number == 0:
                 _check_room(wanted, path.stat().st_size * (slices.sum() / slices[patient] - 1))
-            progress(patient)
 
 
 def _check_room(path: Path, wanted: float) -> None:
@@ -132,6 +128,10 @@ class StoredVolumes:
             table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
             self.table = table[list(COLUMNS)].astype({"slice": int, "tumour_pixels": int})
         check_table(self.table, str(path))
+
+    def identity(self, patients: Sequence[str]) -> Any:
+        """See `identity_of`."""
+        return file_identity(self._path)
 
     def volume(self, patient: str) -> Volume:
         """Read one patient; the file's checksums tell when it has been damaged."""

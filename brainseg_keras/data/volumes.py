@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,7 @@ class FileVolumes:
         classes: Names of the labels from 1 on.
         read: Reads one patient; each format has its own.
         seeded: Whether the splits were drawn from a seed: those of a run then come first.
+        files: Gives the files of an entry in the manifest's columns `image` and `mask`.
 
     Example:
         >>> import tempfile
@@ -92,17 +94,30 @@ class FileVolumes:
         classes: Sequence[str] = BINARY,
         read: PatientReader | None = None,
         seeded: bool = False,
+        files: Callable[[str], list[str]] = lambda entry: [entry],
     ):
         self.table = table
         self.seeded = seeded
+        self._files = files
         self.channels = tuple(channels)
         self.classes = tuple(classes)
         self.root = Path(root)
         self._read = read or read_pictures
 
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        # Once: to look through all rows for each patient would take their number squared.
+        return self.table.groupby("patient", sort=False).indices
+
+    def identity(self, patients: Sequence[str]) -> Any:
+        """Tell the patients' files from others, and from themselves when they change."""
+        rows = self.table.iloc[np.concatenate([self._rows[patient] for patient in patients])]
+        names = {file for entry in {*rows["image"], *rows["mask"]} for file in self._files(entry)}
+        return [file_identity(self.root / name) for name in sorted(names)]
+
     def volume(self, patient: str) -> Volume:
         """Read and check one patient: checksums where the manifest has them, and values."""
-        rows = self.table[self.table.patient == patient].sort_values("slice")
+        rows = self.table.iloc[self._rows[patient]].sort_values("slice")
         pixels = self._read(rows, self.root, self.channels)
         for row, image, mask in zip(rows.itertuples(), pixels.images, pixels.masks, strict=True):
             for array, expected, file in ((image, row.image_sha256, row.image), (mask, row.mask_sha256, row.mask)):
@@ -187,6 +202,10 @@ class SelectedChannels:
         self._source = source
         self._indices = [source.channels.index(name) for name in modalities]
 
+    def identity(self, patients: Sequence[str]) -> Any:
+        """See `identity_of`."""
+        return identity_of(self._source, patients)
+
     def volume(self, patient: str) -> Volume:
         """Read one patient."""
         whole = self._source.volume(patient)
@@ -205,6 +224,31 @@ def is_seeded(source: VolumeSource) -> bool:
         Whether neither the data nor this package fixes them.
     """
     return bool(getattr(source, "seeded", False))
+
+
+def identity_of(source: VolumeSource, patients: Sequence[str]) -> Any:
+    """Tell a source's files of some patients from others, and from themselves when they change.
+
+    Args:
+        source: Where the volumes come from.
+        patients: Whose files.
+
+    Returns:
+        Path, size, time of the last change and number of each file, as JSON can write it; None where a source of a
+        user's own does not say.
+    """
+    identity = getattr(source, "identity", None)
+    try:
+        return identity and identity(patients)
+    except OSError:
+        # Whoever reads the file will say what is wrong with it.
+        return None
+
+
+def file_identity(path: Path) -> list[str | int]:
+    """Give a file's path, size, time of the last change and number."""
+    found = path.stat()
+    return [str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ino]
 
 
 def select_patients(source: VolumeSource, split: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Volumes written in the layout of BraTS 2020's HDF5 slices."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from brainseg_keras.data.decode.brats_slices import BRATS_CHANNELS
 from brainseg_keras.data.decode.hdf5 import create_hdf5
 from brainseg_keras.data.labels import CLASSES
-from brainseg_keras.data.volumes import VolumeSource
+from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import write_folder
 
@@ -48,13 +49,28 @@ def write_brats_slices(source: VolumeSource, dest: str | Path) -> Path:
         folder.mkdir(parents=True)
         for patient in sorted(source.table.patient.unique()):
             volume = source.volume(patient)
-            for number, image, mask in zip(volume.slices, volume.images[..., order], volume.masks, strict=True):
-                with create_hdf5(folder / f"{patient}_slice_{number}.h5") as (file, _):
-                    file.create_dataset("image", data=image.astype(np.float64), compression="gzip", compression_opts=1)
-                    if volume.spacing is not None:
-                        file["image"].attrs["spacing"] = volume.spacing
-                    one_hot = mask[..., np.newaxis] == np.arange(1, 4)
-                    file.create_dataset("mask", data=one_hot.astype(np.uint8), compression="gzip", compression_opts=1)
+            write_patient_slices(replace(volume, images=volume.images[..., order]), folder)
 
     write_folder(target, write)
     return target / "content" / "data"
+
+
+def write_patient_slices(volume: Volume, folder: Path, *, compressed: bool = True) -> None:
+    """Write one patient as the HDF5 slices of BraTS 2020.
+
+    Args:
+        volume: Its channels in BraTS' order.
+        folder: Folder to write into, `<patient>_slice_<s>.h5`.
+        compressed: Compress the images, as double precision like the shared set; else they keep their type.
+    """
+    packed = {"compression": "gzip", "compression_opts": 1}
+    for number, image, mask in zip(volume.slices, volume.images, volume.masks, strict=True):
+        with create_hdf5(folder / f"{volume.patient}_slice_{number}.h5") as (file, _):
+            if compressed:
+                file.create_dataset("image", data=image.astype(np.float64), **packed)
+            else:
+                file["image"] = image
+            if volume.spacing is not None:
+                file["image"].attrs["spacing"] = volume.spacing
+            one_hot = mask[..., np.newaxis] == np.arange(1, 4, dtype=np.uint8)
+            file.create_dataset("mask", data=one_hot.view(np.uint8), **packed)

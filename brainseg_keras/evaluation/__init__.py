@@ -1,39 +1,24 @@
 """Honest scores of masks: NumPy, no framework."""
 
-from brainseg_keras.evaluation.distances import SurfaceDistances
-from brainseg_keras.evaluation.lesions import count_lesions
-from brainseg_keras.evaluation.patient import mean_over_slices, score_patient, score_slices
-from brainseg_keras.evaluation.scores import (
-    Counts,
-    confusion,
-    dice,
-    iou,
-    patient_dice,
-    pixel_accuracy,
-    precision,
-    recall,
-    specificity,
-)
-from brainseg_keras.evaluation.statistics import Comparison, Summary, compare_paired, interval_text, summarize
+import lazy_loader
 
-__all__ = [
-    "Comparison",
-    "Counts",
-    "Summary",
-    "SurfaceDistances",
-    "compare_paired",
-    "confusion",
-    "count_lesions",
-    "dice",
-    "interval_text",
-    "iou",
-    "mean_over_slices",
-    "patient_dice",
-    "pixel_accuracy",
-    "precision",
-    "recall",
-    "score_patient",
-    "score_slices",
-    "specificity",
-    "summarize",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "distances": ["SurfaceDistances"],
+        "lesions": ["count_lesions"],
+        "patient": ["mean_over_slices", "score_patient", "score_slices"],
+        "scores": [
+            "Counts",
+            "confusion",
+            "dice",
+            "iou",
+            "patient_dice",
+            "pixel_accuracy",
+            "precision",
+            "recall",
+            "specificity",
+        ],
+        "statistics": ["Comparison", "Summary", "compare_paired", "interval_text", "summarize"],
+    },
+)

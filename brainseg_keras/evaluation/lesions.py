@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ def label_lesions(mask: np.ndarray) -> tuple[np.ndarray, int]:
         >>> label_lesions(np.eye(3))[1]
         1
     """
+    # Half a second to load, and a network whose masks keep all their parts does without.
+    from scipy import ndimage
+
     mask = np.asarray(mask, bool)
     return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from brainseg_keras.errors import InputError
 
@@ -164,10 +163,19 @@ def compare_paired(
         low=low,
         high=high,
         p_bootstrap=_p(mean, sd, len(differences), deviations),
-        p_wilcoxon=float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0,
+        p_wilcoxon=_p_of_wilcoxon(differences),
         better=int((differences > 0).sum()),
         worse=int((differences < 0).sum()),
     )
+
+
+def _p_of_wilcoxon(differences: np.ndarray) -> float:
+    if not differences.any():
+        return 1.0
+    # A second to load, and nothing but a comparison needs it.
+    from scipy import stats
+
+    return float(stats.wilcoxon(differences).pvalue)
 
 
 def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:

@@ -4,8 +4,9 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from brainseg_keras.data.modalities import arrange_channels
 from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
-from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.inference.networks import load_network, wrap_model
 from brainseg_keras.inference.runner import Runner
 from brainseg_keras.spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from brainseg_keras.inference.explanation import Explainer
 
 DEFAULT_MODEL = "lgg"
 _log = logging.getLogger(__name__)
@@ -32,9 +35,12 @@ class Predictor:
         spec: What the network sees and how its answer becomes a mask; default as it was trained and tuned, or of a
             network that does not say, as its shapes let guess.
         batch_size: Slices in one step of the network; every result is the same whatever it is.
+        engine: What runs it: `keras`, `onnx`, `openvino`, or `auto` for the fastest of those that are installed.
+            Default `keras` for a run folder or a `.keras` file, whose scores it measured, else `auto`.
 
     Raises:
-        InputError: No such model, one whose input is not square, or a spec of another network.
+        InputError: No such model, one whose input is not square, a spec of another network, or an engine that is
+            unknown, not installed, or does not take this model.
 
     Example:
         >>> from brainseg_keras import res_unet
@@ -43,9 +49,17 @@ class Predictor:
         (2, 40, 50, 1)
     """
 
-    def __init__(self, model: Any = DEFAULT_MODEL, *, spec: NetworkSpec | None = None, batch_size: int = 16):
+    def __init__(
+        self,
+        model: Any = DEFAULT_MODEL,
+        *,
+        spec: NetworkSpec | None = None,
+        batch_size: int = 16,
+        engine: str | None = None,
+    ):
         ranges.BATCH_SIZE.check("batch_size", batch_size)
-        trained = load_network(model) if isinstance(model, str | Path) else wrap_model(model, model.name)
+        in_file = isinstance(model, str | Path)
+        trained = load_network(model, engine) if in_file else wrap_model(model, model.name, engine)
         self._shapes = (trained.input_shape, trained.classes, trained.name)
         if spec is not None:
             spec.check(*self._shapes)
@@ -53,12 +67,17 @@ class Predictor:
         #: Run folder; None where there is none.
         self.folder = trained.folder
         self.name = trained.name
-        #: The Keras model, where there is one.
-        self.model = trained.model
-        self._network = trained.network
-        self._runner = Runner(trained.network, self.spec, batch_size=batch_size)
-        self._batch_size = batch_size
+        #: What runs it.
+        self.engine = trained.engine
+        self._keras_model = trained.keras_model
+        self._run_by = partial(Runner, trained.network, batch_size=batch_size, padded=trained.padded)
+        self._runner = self._run_by(self.spec)
         self._explainer: Explainer | None = None
+
+    @property
+    def model(self) -> Any:
+        """The Keras model, which is loaded when it is first asked for; None where there is none."""
+        return self._keras_model() if self._keras_model else None
 
     def adapted(self, **changes: Any) -> "Predictor":
         """Give the same network another spec.
@@ -83,7 +102,7 @@ class Predictor:
             changes.setdefault("tuning", None)
         twin.spec = replace(self.spec, **changes)
         twin.spec.check(*self._shapes)
-        twin._runner = Runner(self._network, twin.spec, batch_size=self._batch_size)
+        twin._runner = self._run_by(twin.spec)
         return twin
 
     def probabilities(
@@ -140,8 +159,11 @@ class Predictor:
         Raises:
             InputError: A network that is not a Keras model: exported files hold no gates.
         """
-        if self.model is None:
+        if self._keras_model is None:
             raise InputError(f"{self.name} is an exported file. Attention maps need a run or a .keras file.")
+        # The one thing here that needs Keras, whatever runs the network.
+        from brainseg_keras.inference.explanation import Explainer
+
         self._explainer = self._explainer or Explainer(self.model)
         return self._runner.explain(self._explainer, self._runner.prepare(images), indices)
 

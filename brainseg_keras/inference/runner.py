@@ -1,7 +1,7 @@
 """One prediction: a network with its spec on a volume, the same for validation, predict, tune, evaluate and page."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,13 +9,10 @@ from brainseg_keras.data.inputs.context import neighbor_indices, repeat_range, s
 from brainseg_keras.data.inputs.preprocessing import aligned_empty, intensity_range, normalize
 from brainseg_keras.spec import NetworkSpec
 
+#: Sizes to which batches are filled up where each size costs anew; the largest is the runner's own.
+_SIZES = (2, 4, 8)
 #: From `(batch, height, width, channels)` to `(batch, height, width, classes)`, both float32.
 Network = Callable[[np.ndarray], np.ndarray]
-
-
-def keras_function(model: Any) -> Network:
-    """Give a Keras model as a function of arrays."""
-    return lambda batch: np.asarray(model.predict_on_batch(batch), np.float32)
 
 
 class Prepared(NamedTuple):
@@ -34,9 +31,10 @@ class Runner:
     """Runs a network on whole volumes.
 
     Args:
-        network: The function; it always gets batches of one shape.
+        network: The function.
         spec: What it sees.
         batch_size: Slices in one step of the network; every result is the same whatever it is.
+        padded: Fill batches up to a few sizes, for a network that each size of a batch costs anew to get ready.
 
     Example:
         >>> runner = Runner(lambda batch: batch[..., :1] / 4, NetworkSpec(("FLAIR",)))
@@ -44,10 +42,11 @@ class Runner:
         (2, 40, 50, 1)
     """
 
-    def __init__(self, network: Network, spec: NetworkSpec, *, batch_size: int = 16):
+    def __init__(self, network: Network, spec: NetworkSpec, *, batch_size: int = 16, padded: bool = True):
         self.spec = spec
         self._network = network
         self._batch_size = batch_size
+        self._padded = padded
 
     def prepare(self, images: np.ndarray, intensity: np.ndarray | None = None) -> Prepared:
         """Bring the slices of one patient to the network's size.
@@ -95,16 +94,32 @@ class Runner:
             volume = volume._replace(inputs=volume.inputs[:, :, ::-1])
         outputs, done, count = None, 0, len(volume.inputs)
         for part in self.batches(volume):
-            # One shape for every call: another one would be compiled anew.
-            batch = aligned_empty((self._batch_size, *part.shape[1:]))
-            batch[: len(part)], batch[len(part) :] = part, 0
-            result = self._network(batch)[: len(part)]
+            result = self._ask(part)
             if outputs is None:
                 outputs = np.empty((count, *result.shape[1:]), np.float32)
             outputs[done : done + len(part)] = result
             done += len(part)
             progress(done / count)
         return outputs[:, :, ::-1] if mirrored else outputs
+
+    def _ask(self, part: np.ndarray) -> np.ndarray:
+        count = len(part)
+        if not self._padded:
+            return self._network(part)
+        batch = aligned_empty((min(size for size in (*_SIZES, self._batch_size) if size >= count), *part.shape[1:]))
+        batch[:count], batch[count:] = part, 0
+        return self._network(batch)[:count]
+
+    def _run_both(self, volume: Prepared, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+        """Give the answers of `run` to the slices and to their mirror images, in one batch where there is room."""
+        count = len(volume.inputs)
+        if 2 * count > self._batch_size:
+            plain = self.run(volume, progress=lambda share: progress(share / 2))
+            return plain, self.run(volume, mirrored=True, progress=lambda share: progress((1 + share) / 2))
+        (part,) = self.batches(volume)
+        answer = np.asarray(self._ask(np.concatenate([part, part[:, :, ::-1]])), np.float32)
+        progress(1)
+        return answer[:count], answer[count:, :, ::-1]
 
     def restore(self, outputs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Bring answers of `run` back to stored slices of `(height, width)`."""
@@ -163,6 +178,5 @@ class Runner:
             Two arrays as `probabilities` gives them.
         """
         volume = self.prepare(images, intensity)
-        plain = self.run(volume, progress=lambda share: progress(share / 2))
-        turned = self.run(volume, mirrored=True, progress=lambda share: progress((1 + share) / 2))
+        plain, turned = self._run_both(volume, progress)
         return self.restore(plain, volume.shape), self.restore(turned, volume.shape)

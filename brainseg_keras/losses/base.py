@@ -51,7 +51,8 @@ def check_options(**options: Any) -> None:
         else:
             require(value >= 0, name, "0 or more", value)
     if "beta" in options:
-        require(options["alpha"] + options["beta"] > 0, "alpha + beta", "above 0 (else the loss is 0)", 0)
+        total = options["alpha"] + options["beta"]
+        require(total > 0, "alpha + beta", "above 0 (else the loss is 0)", total)
 
 
 def prepare(y_true: Any, y_pred: Any, include_background: bool = True) -> tuple[Any, Any]:

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.files import write_json
 from brainseg_keras.models.registry import build_model
+from brainseg_keras.models.table import FILE
 from brainseg_keras.registry import ARCHITECTURES
 
 _POINTWISE = (
@@ -167,3 +170,8 @@ def _tensor_keys(item):
     if isinstance(item, (list, tuple)):
         for part in item:
             yield from _tensor_keys(part)
+
+
+if __name__ == "__main__":
+    # python -m brainseg_keras.models.complexity
+    write_json(Path(__file__).with_name(FILE), summarize())

@@ -12,7 +12,8 @@ from brainseg_keras.models import names
 from brainseg_keras.models.blocks import BLOCKS, DEFAULT_STYLE, BlockStyle, check_activation, conv_norm_act
 from brainseg_keras.models.docstrings import document
 from brainseg_keras.models.gates import GATES
-from brainseg_keras.models.weights import list_pretrained, load_shipped, load_weights
+from brainseg_keras.models.shipped import list_pretrained
+from brainseg_keras.models.weights import load_shipped, load_weights
 
 
 def up_nearest_conv(x: Any, filters: int, style: BlockStyle, *, name: str) -> Any:

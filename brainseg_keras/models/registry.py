@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.models.shipped import pretrained_info
 from brainseg_keras.registry import ARCHITECTURES, closest
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def load_pretrained(name: str = "lgg") -> "keras.Model":
     """Build a network with the weights that ship with the package.
 
     Args:
-        name: One of `list_pretrained()` in `models.weights`.
+        name: One of `list_pretrained()` in `models.shipped`.
 
     Returns:
         The model, not compiled, in float32.
@@ -68,7 +69,5 @@ def load_pretrained(name: str = "lgg") -> "keras.Model":
         >>> load_pretrained("lgg").output_shape
         (None, 128, 128, 1)
     """
-    from brainseg_keras.models.weights import pretrained_info
-
     info = pretrained_info(name)
     return build_model(info["architecture"], **info["arguments"] | {"weights": name})

@@ -1,57 +1,13 @@
-"""Weights: those that ship with the package, by name, and those of a file; checked before they are loaded."""
+"""Weights into a network: those that ship with the package, by name, and those of a file; checked before that."""
 
 import contextlib
-import hashlib
 import io
-import json
-import logging
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from brainseg_keras.errors import InputError
-
-_FOLDER = "weights"
-_announced: set[str] = set()
-_log = logging.getLogger(__name__)
-
-
-def list_pretrained() -> list[str]:
-    """Name the weights that ship.
-
-    Returns:
-        Names for `load_pretrained`, `weights=` and `--model`.
-
-    Example:
-        >>> list_pretrained()
-        ['lgg']
-    """
-    return sorted(entry.name[: -len(".json")] for entry in _folder().iterdir() if entry.name.endswith(".json"))
-
-
-@cache
-def pretrained_info(name: str) -> dict[str, Any]:
-    """Say what stands beside shipped weights: architecture and arguments, preprocessing, data, license, checksum.
-
-    Args:
-        name: One of `list_pretrained()`.
-
-    Returns:
-        As in run.json, with `license`, `sha256` and `postprocessing`.
-
-    Raises:
-        InputError: An unknown name.
-
-    Example:
-        >>> pretrained_info("lgg")["license"]
-        'CC BY-NC-SA 4.0'
-    """
-    if name not in list_pretrained():
-        raise InputError(f"No weights are called {name!r}. Known: {', '.join(list_pretrained())}.")
-    return json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8"))
+from brainseg_keras.models.shipped import announce, pretrained_info, shipped_file
 
 
 def load_shipped(model: keras.Model, name: str) -> None:
@@ -64,23 +20,17 @@ def load_shipped(model: keras.Model, name: str) -> None:
     Raises:
         InputError: Another model; the message has the call that makes the right one.
     """
-    info = pretrained_info(name)
-    with resources.as_file(_folder() / f"{name}.weights.h5") as path:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != info["sha256"]:
-            raise InputError(f"The weights {path} are damaged (sha256 {found[:12]}...). Install the package again.")
-        try:
-            load_weights(model, path)
-        except InputError as error:
-            arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in info["arguments"].items()}
-            call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise InputError(
-                f"weights={name!r} fit another network than this one. Build it so: "
-                f"{info['architecture']}({call}, weights={name!r})"
-            ) from error
-    if name not in _announced:
-        _announced.add(name)
-        _log.warning("The weights %r are under %s, from %s.", name, info["license"], info["data"])
+    info, file = pretrained_info(name), shipped_file(name)
+    try:
+        load_weights(model, file)
+    except InputError as error:
+        arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in info["arguments"].items()}
+        call = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise InputError(
+            f"weights={name!r} fit another network than this one. Build it so: "
+            f"{info['architecture']}({call}, weights={name!r})"
+        ) from error
+    announce(name)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -123,7 +73,3 @@ def _stored_layers(path):
         editor = keras.saving.KerasFileEditor(str(path))
     paths = (f"/layers/{key}" for key in editor.weights_dict.get("layers", {}))
     return {editor.object_metadata[path]["name"] for path in paths}
-
-
-def _folder() -> Any:
-    return resources.files("brainseg_keras") / _FOLDER

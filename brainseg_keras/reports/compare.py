@@ -35,16 +35,16 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Comparison]:
     evaluations = [_read(first), _read(second)]
     _check_rules(*evaluations)
     tables = [evaluation.table for evaluation in evaluations]
-    names = [set(table.index) for table in tables]
-    if names[0] != names[1]:
-        odd = sorted(names[0] ^ names[1])
+    names, others = (set(table.index) for table in tables)
+    if names != others:
+        odd = sorted(names ^ others)
         raise InputError(
             f"{first} and {second} score different patients: {len(odd)} are in one of them only, such as "
             f"{', '.join(odd[:3])}. Evaluate both on the same split of the same data."
         )
     unequal = [
         patient
-        for patient in sorted(names[0])
+        for patient in sorted(names)
         if tables[0].tp[patient] + tables[0].fn[patient] != tables[1].tp[patient] + tables[1].fn[patient]
     ]
     if unequal:

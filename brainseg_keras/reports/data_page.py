@@ -42,4 +42,4 @@ def write_data_page(findings: Sequence[Finding], data: str, path: Path) -> None:
 
 
 def _outlined(picture: Picture) -> np.ndarray:
-    return draw_outlines(to_gray(picture.image), [(np.asarray(picture.mask) > 0, TRUTH)])
+    return draw_outlines(to_gray(picture.image), [(picture.mask, TRUTH)])

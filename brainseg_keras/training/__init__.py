@@ -4,5 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"config": ["TrainingConfig"], "loop": ["resume", "train"], "run": ["RunFolder"]},
+    submod_attrs={
+        "config": ["TrainingConfig"],
+        "cpu": ["speed_up"],
+        "loop": ["resume", "train"],
+        "run": ["RunFolder"],
+    },
 )

@@ -16,6 +16,7 @@ from brainseg_keras.files import hold_folder, remove_leftovers
 from brainseg_keras.training.checkpoints import Checkpoints
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.continuation import changed_config, check_same_network, continue_network, read_stopped
+from brainseg_keras.training.cpu import speed_up
 from brainseg_keras.training.display import EpochDisplay
 from brainseg_keras.training.history import History, read_history
 from brainseg_keras.training.keeper import RunKeeper
@@ -69,12 +70,12 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
     run.check_new()
     set_seeds(config)
     before = roles_before(config.init)
-    source = open_data(config, before)
+    source = open_data(config, before, console)
     spec = describe_network(config, source)
     precision = choose_precision(config.precision, separable=config.separable)
     model = build_network(spec, precision, config.init)
     compile_model(model, config, spec.target)
-    data = load_data(config, spec, source)
+    data = load_data(config, spec, source, console)
     # Who is the same as whom is known when all were read.
     spec = replace(spec, roles=roles_of_run(source, before, config.init))
     patients = source.table.groupby("split").patient.nunique().to_dict()
@@ -127,11 +128,11 @@ def _resume(run: RunFolder, overrides: dict[str, Any], console: Console) -> None
     before = TrainingConfig.from_yaml(run.config)
     config = changed_config(run, before, overrides)
     set_seeds(config)
-    source = open_data(config, record.spec.roles)
+    source = open_data(config, record.spec.roles, console)
     wanted = describe_network(config, source)
     model, step, progress = continue_network(run, record, config)
     check_same_network(run, record.spec, wanted)
-    data = load_data(config, record.spec, source)
+    data = load_data(config, record.spec, source, console)
     check_same_pixels(source, record.spec.roles, run.path, config.data)
     seconds = record.progress.seconds if record.progress else 0.0
     progression = _progression(config, data, started=started, step=step, seconds=seconds)
@@ -163,6 +164,7 @@ def _fit(
     console: Console,
 ) -> None:
     run, config, spec = checkpoints.run, checkpoints.record.config, checkpoints.record.spec
+    speed_up(model)
     scorer, display = Scorer(spec, data, averaged=config.ema > 0), EpochDisplay(run.logs, console)
     keeper = RunKeeper(progression, scorer, history, checkpoints, display)
     guard, bar = StopGuard(progression, config), ProgressBar(progression, console)

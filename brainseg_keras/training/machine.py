@@ -35,12 +35,33 @@ def processor() -> str:
     Returns:
         As the system calls it, such as `Intel(R) Xeon(R) Platinum 8481C`.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+    for line in read_cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def read_cpuinfo() -> str:
+    """Read what Linux says of the processor; an empty text elsewhere."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def processor_flags(cpuinfo: str) -> set[str]:
+    """Name what a processor can do.
+
+    Args:
+        cpuinfo: As `read_cpuinfo` gives it.
+
+    Returns:
+        Words such as `avx2`; empty where nothing says.
+
+    Example:
+        >>> sorted(processor_flags("model name : AMX 9000\\nflags : fpu avx2"))
+        ['avx2', 'fpu']
+    """
+    lines = [line for line in cpuinfo.splitlines() if line.startswith("flags")]
+    return {flag for line in lines for flag in line.partition(":")[2].split()}
 
 
 def git_commit() -> str | None:

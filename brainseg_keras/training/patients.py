@@ -8,7 +8,7 @@ from brainseg_keras.data.checksums import PatientChecksums, RememberedVolumes
 from brainseg_keras.data.roles import MET, MetPatient, Roles, join_names, splits_kept, splits_of
 from brainseg_keras.data.volumes import VolumeSource
 from brainseg_keras.errors import InputError, reading
-from brainseg_keras.models.weights import list_pretrained, pretrained_info
+from brainseg_keras.models.shipped import list_pretrained, pretrained_info
 from brainseg_keras.spec import RESTORE, NetworkSpec, read_json
 
 _UNREAD = PatientChecksums((), "")

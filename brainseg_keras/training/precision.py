@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import keras
+
+from brainseg_keras.training.machine import processor_flags, read_cpuinfo
 
 
 def choose_precision(wanted: str, *, separable: bool) -> str:
@@ -23,9 +24,7 @@ def choose_precision(wanted: str, *, separable: bool) -> str:
     """
     if wanted != "auto":
         return wanted
-    cpuinfo = Path("/proc/cpuinfo")
-    about = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
-    return fitting_precision(gpu=_has_gpu(), cpuinfo=about, separable=separable)
+    return fitting_precision(gpu=_has_gpu(), cpuinfo=read_cpuinfo(), separable=separable)
 
 
 def fitting_precision(*, gpu: bool, cpuinfo: str, separable: bool) -> str:
@@ -46,7 +45,7 @@ def fitting_precision(*, gpu: bool, cpuinfo: str, separable: bool) -> str:
     if gpu:
         return "mixed_float16"
     # AMX multiplies bfloat16 in tiles; avx512_bf16 alone has instructions for it and no gain.
-    has_amx = any("amx_bf16" in line.split() for line in cpuinfo.splitlines() if line.startswith("flags"))
+    has_amx = "amx_bf16" in processor_flags(cpuinfo)
     return "mixed_bfloat16" if has_amx and not separable else "float32"
 
 

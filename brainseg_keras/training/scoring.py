@@ -8,6 +8,7 @@ import numpy as np
 from brainseg_keras.data.inputs.batches import SliceBatches
 from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.spec import NetworkSpec
+from brainseg_keras.training.cpu import speed_up
 from brainseg_keras.training.optimizer import adam_of
 from brainseg_keras.training.setup import TrainingData, build_network
 from brainseg_keras.training.validation import PatientScores
@@ -30,6 +31,7 @@ class Scorer:
         self._batches: SliceBatches | None = data.batches if averaged else None
         #: The copy, of the weights that were scored last.
         self.plain = build_network(spec)
+        speed_up(self.plain)
         self._explain = Explainer(self.plain)
 
     def score(self, model: keras.Model, step: int) -> tuple[PatientScores, list[dict[str, Any]]]:

@@ -5,6 +5,7 @@ import hashlib
 from typing import Any, NamedTuple
 
 import keras
+from rich.console import Console
 
 from brainseg_keras.data.checksums import RememberedVolumes
 from brainseg_keras.data.inputs.augmentation import Augmentation
@@ -25,6 +26,7 @@ from brainseg_keras.training.machine import versions
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.patients import remember_patients
 from brainseg_keras.training.precision import dtype_policy
+from brainseg_keras.training.progress import reading_bar
 from brainseg_keras.training.validation import PatientValidator
 
 
@@ -44,7 +46,7 @@ def set_seeds(config: TrainingConfig) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def open_data(config: TrainingConfig, known: Roles) -> RememberedVolumes:
+def open_data(config: TrainingConfig, known: Roles, console: Console) -> RememberedVolumes:
     """Open the data, with patients to train and to validate; splits of those that are known already are kept."""
     opened = open_source(
         config.data,
@@ -55,6 +57,7 @@ def open_data(config: TrainingConfig, known: Roles) -> RememberedVolumes:
         labels=config.labels,
         image_pattern=config.image_pattern,
         label_pattern=config.label_pattern,
+        progress=reading_bar(console, "listing patients"),
     )
     source = remember_patients(opened, known)
     for split in ("train", "val"):
@@ -90,10 +93,17 @@ def describe_network(config: TrainingConfig, source: VolumeSource) -> NetworkSpe
     )
 
 
-def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource) -> TrainingData:
-    """Read the training slices and the validation patients."""
+def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, console: Console) -> TrainingData:
+    """Read the training slices and the validation patients, or find them in the cache."""
     augmentation = make_augmentation(config, spec.channels)
-    slices = load_slices(source, "train", spec.preprocessing, target=spec.target, context=spec.context)
+    slices = load_slices(
+        source,
+        "train",
+        spec.preprocessing,
+        target=spec.target,
+        context=spec.context,
+        progress=reading_bar(console, "reading training patients"),
+    )
     config.check_data(len(slices.images), spec.depth)
     batches = SliceBatches(
         slices,
@@ -103,7 +113,8 @@ def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource) -
         target=spec.target,
         seed=config.seed,
     )
-    return TrainingData(batches, PatientValidator(source, spec))
+    validator = PatientValidator(source, spec, progress=reading_bar(console, "reading validation patients"))
+    return TrainingData(batches, validator)
 
 
 def make_augmentation(config: TrainingConfig, channels: tuple[str, ...]) -> Augmentation | None:

@@ -1,6 +1,6 @@
 """The score that chooses the checkpoint: Dice per patient over whole volumes, at the files' own resolution."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import keras
@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 
 from brainseg_keras.data.labels import region_masks
-from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
+from brainseg_keras.data.manifest import Progress
+from brainseg_keras.data.patient_cache import PreparedPatient, prepare_patients
+from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
 from brainseg_keras.evaluation.scores import confusion, dice
+from brainseg_keras.inference.engines.keras import keras_function
 from brainseg_keras.inference.explanation import Explainer
-from brainseg_keras.inference.runner import Network, Prepared, Runner, keras_function
+from brainseg_keras.inference.runner import Network, Prepared, Runner
 from brainseg_keras.models.folding import FoldedTwin
 from brainseg_keras.monitoring import ShownSlice
 from brainseg_keras.postprocessing import Postprocessing
@@ -61,7 +64,7 @@ class PatientScores:
 
 
 class PatientValidator:
-    """Scores a network on the validation patients, read once and kept, as `brainseg evaluate` does.
+    """Scores a network on the validation patients, prepared once, as `brainseg evaluate` does.
 
     Args:
         source: Where the volumes come from.
@@ -70,6 +73,7 @@ class PatientValidator:
         panel: How many patients show one slice each time: the one with most tumour.
         worst: How many of the patients with the lowest Dice show their worst slice.
         batch_size: Slices in a prediction.
+        progress: Wraps the list of patients when they are read.
     """
 
     def __init__(
@@ -81,21 +85,24 @@ class PatientValidator:
         panel: int = 6,
         worst: int = 5,
         batch_size: int = 16,
+        progress: Progress = iter,
     ):
         self._target = spec.target
         self._worst = worst
         self._twin: FoldedTwin | None = None
         self._network: Network | None = None
         self._runner = Runner(lambda batch: self._network(batch), spec, batch_size=batch_size)
-        self._patients: list[_Patient] = []
-        self._panel: dict[str, int] = {}
-        for volume in iterate_volumes(source, split):
-            prepared = self._runner.prepare(volume.images, volume.intensity)
-            grays = np.stack([to_gray(image) for image in volume.images])
-            truth = spec.preprocessing.masks(spec.target.layers(volume.masks))
-            self._patients.append(_Patient(volume.patient, volume.slices, grays, prepared, volume.masks, truth))
-            if len(self._panel) < panel:
-                self._panel[volume.patient] = int((volume.masks > 0).sum(axis=(1, 2)).argmax())
+        self._patients = prepare_patients(
+            source,
+            split,
+            self._prepare,
+            {"arrays": "validation", **asdict(spec.preprocessing), "target": spec.target.name},
+            progress=progress,
+        )
+        self._panel = {
+            patient.name: int((np.asarray(patient.arrays["masks"]) > 0).sum(axis=(1, 2)).argmax())
+            for patient in self._patients[:panel]
+        }
 
     def score(self, model: keras.Model, loss: keras.losses.Loss) -> PatientScores:
         """Predict every volume and score it, before anything is tuned.
@@ -114,7 +121,7 @@ class PatientValidator:
         postprocessing = Postprocessing()
         regions, losses, panel, faults = {}, [], [], []
         histogram = ProbabilityHistogram()
-        for patient in self._patients:
+        for patient in map(_Patient.read, self._patients):
             masks = patient.masks
             outputs = self._runner.run(patient.prepared)
             losses.append((float(loss(self._target.encode(patient.truth), outputs)), len(masks)))
@@ -142,9 +149,22 @@ class PatientValidator:
         Returns:
             For each slice of the panel its maps by name, at the slice's own resolution.
         """
-        shown = [patient for patient in self._patients if patient.name in self._panel]
-        found = [self._runner.explain(explain, patient.prepared, [self._panel[patient.name]]) for patient in shown]
+        found = []
+        for prepared in self._patients[: len(self._panel)]:
+            patient = _Patient.read(prepared)
+            found.append(self._runner.explain(explain, patient.prepared, [self._panel[patient.name]]))
         return [{name: maps[0] for name, maps in own.items()} for own in found]
+
+    def _prepare(self, volume: Volume) -> dict[str, np.ndarray]:
+        prepared = self._runner.prepare(volume.images, volume.intensity)
+        return {
+            "inputs": prepared.inputs,
+            "intensity": prepared.intensity,
+            "grays": np.stack([to_gray(image) for image in volume.images]),
+            "masks": volume.masks,
+            "truth": self._runner.spec.preprocessing.masks(self._target.layers(volume.masks)),
+            "slices": np.array(volume.slices),
+        }
 
     def _score_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, float]:
         truths = region_masks(masks, self._target.classes)
@@ -153,17 +173,23 @@ class PatientValidator:
 
 
 class _Patient(NamedTuple):
-    """What is kept of a validation patient."""
+    """A validation patient in memory."""
 
     name: str
-    slices: tuple[int, ...]
+    slices: np.ndarray
     grays: np.ndarray  # to look at: one sequence, uint8, at its own resolution
     prepared: Prepared
     masks: np.ndarray
     truth: np.ndarray  # as the loss sees them, in layers
 
+    @classmethod
+    def read(cls, patient: PreparedPatient) -> "_Patient":
+        """Read what was prepared."""
+        arrays = {name: np.asarray(array) for name, array in patient.arrays.items()}
+        prepared = Prepared(arrays["inputs"], arrays["intensity"], arrays["masks"].shape[1:])
+        return cls(patient.name, arrays["slices"], arrays["grays"], prepared, arrays["masks"], arrays["truth"])
+
     def show(self, index: int, tumour: np.ndarray, dice: float) -> ShownSlice:
-        """Pick one slice; of the probabilities a copy, since a view would keep the whole volume in memory."""
-        return ShownSlice(
-            self.name, self.slices[index], self.grays[index], self.masks[index], tumour[index].copy(), dice
-        )
+        """Pick one slice: copies, since a view would keep the whole volume in memory."""
+        pictures = (array[index].copy() for array in (self.grays, self.masks, tumour))
+        return ShownSlice(self.name, int(self.slices[index]), *pictures, dice)

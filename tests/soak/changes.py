@@ -29,8 +29,10 @@ OPERATORS = {
 }
 _PAIRS = ("min max", "any all", "sum mean", "argmin argmax", "minimum maximum", "floor ceil", "zeros ones")
 SWAPS = {a: b for pair in map(str.split, _PAIRS) for a, b in (pair, pair[::-1])}
-#: Keywords that say how, not what: without them nothing a user sees would differ.
-_KEPT = {"strict", "encoding"}
+#: Keywords that say how, not what: without them, or with another value, nothing a user sees would differ.
+_KEPT = {"strict", "encoding", "maxsize", "buffering", "compression_opts", "optimize"}
+#: Numbers up to this guard a division or stand for rounding: twice or half of it is as good.
+_GUARD = 1e-6
 
 
 def changed_copies(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
@@ -55,7 +57,7 @@ def changed_copies(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
             yield node, ast.Constant(not node.value)
         case ast.Constant(value=int()):
             yield from ((node, ast.Constant(node.value + step)) for step in (1, -1))
-        case ast.Constant(value=float()):
+        case ast.Constant(value=float()) if not 0 < node.value <= _GUARD:
             yield from ((node, ast.Constant(value)) for value in {2 * node.value or 1.0, node.value / 2 or -1.0})
         case ast.Return(value=ast.expr()) if not (isinstance(node.value, ast.Constant) and node.value.value is None):
             yield node, with_(value=ast.Constant(None))
@@ -87,6 +89,8 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list") or isinstance(node, ast.Raise | ast.JoinedStr):
+            continue
+        if isinstance(node, ast.keyword) and node.arg in _KEPT:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):

@@ -5,7 +5,8 @@ Run it as it stands for a sample of one part of the package:
     python tests/soak/mutants.py --count 50 --seed 1 --only evaluation
 
 Keras is loaded once and each mutant is a fork of that process, which imports the package from a tree of links in which
-one file is changed, and runs the tests of that file alone. A process of its own for each would spend 15 s on imports.
+one file is changed, and runs the tests of that file alone and the examples in its docstrings. A process of its own for
+each would spend 15 s on imports.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import ast
 import hashlib
 import importlib
 import inspect
+import itertools
 import json
 import math
 import os
@@ -28,83 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from changes import changed_copies, walk
+from suites import EQUIVALENT, TESTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "brainseg_keras"
-#: The tests of each file or folder, tests/test_NAME.py, the most telling first. The phantoms are left out: they are
-#: drawings, of which no number is right or wrong.
-TESTS = {
-    "losses": "losses loss_arguments targets",
-    "metrics": "metrics targets",
-    "shapes.py": "loss_arguments metrics",
-    "evaluation/curves.py": "curves",
-    "evaluation/distances.py": "distances",
-    "evaluation/lesions.py": "measures distances regions",
-    "evaluation/patient.py": "distances statistics reports",
-    "evaluation/scores.py": "scores distances",
-    "evaluation/statistics.py": "statistics",
-    "data/inputs/augmentation.py": "augmentation context batches",
-    "data/inputs/batches.py": "batches context",
-    "data/formats": "formats brats nifti lgg pairs sources find_scans",
-    "data/formats/brats_h5.py": "brats nifti find_scans",
-    "data/checking/checks.py": "findings checks",
-    "data/checksums.py": "roles",
-    "data/inputs/context.py": "context batches",
-    "data/fetch.py": "fetch",
-    "data/checking/findings.py": "findings checks",
-    "data/decode/hdf5.py": "store",
-    "data/decode/images.py": "refusals lgg pairs predict",
-    "data/labels.py": "targets regions nifti",
-    "data/formats/lgg.py": "lgg manifest find_scans predict",
-    "data/manifest.py": "manifest lgg splits",
-    "data/decode/brats_slices.py": "brats refusals predict",
-    "data/decode/dicom.py": "medical refusals predict",
-    "data/decode/nifti.py": "medical refusals predict nifti",
-    "data/decode/spacing.py": "brats medical",
-    "data/decode/memory.py": "memory",
-    "data/modalities.py": "modalities nifti brats",
-    "data/formats/nifti.py": "nifti brats find_scans predict",
-    "data/formats/pairs.py": "pairs",
-    "data/pipeline.py": "batches",
-    "data/inputs/preprocessing.py": "preprocessing batches augmentation",
-    "data/roles.py": "roles",
-    "data/scans.py": "find_scans refusals predict",
-    "data/sources.py": "sources formats lgg nifti pairs store phantom",
-    "data/splits.py": "splits manifest",
-    "data/store.py": "store",
-    "data/inputs/targets.py": "targets",
-    "data/writing.py": "brats",
-    "data/volumes.py": "lgg store predict batches",
-    "inference/explanation.py": "explanation",
-    "inference/measures.py": "measures predict",
-    "inference/runner.py": "predict context regions tune",
-    "inference/networks.py": "networks export predict",
-    "postprocessing.py": "tune regions predict",
-    "inference/predict.py": "predict summary refusals regions",
-    "inference/predictor.py": "predict context regions reports tune",
-    "inference/summary.py": "summary predict",
-    "reports": "reports regions tune",
-    "reports/data_page.py": "checks",
-    "reports/compare.py": "compare",
-    "reports/rules.py": "compare reports",
-    "reports/patients.py": "roles reports",
-    "reports/tune.py": "tune regions",
-    "export.py": "export",
-}
-#: Changes that no test can see: file, part of the line, what comes there (an empty text fits all), why it is the same.
-EQUIVALENT = [
-    ("data/inputs/batches.py", "<= _MEMORY_LIMIT", "<", "slices of just 4 GiB: in memory or in a file, the same"),
-    (
-        "data/writing.py",
-        "sorted(source.table.patient.unique())",
-        "reverse",
-        "the order of writing shows nowhere",
-    ),
-    ("data/checking/checks.py", 'rows["mask"].iloc[0]', "-1", "every slice of a NIfTI patient names one mask file"),
-    ("data/checking/findings.py", "border = np.concatenate", "0", "the median of the same pixels"),
-    ("data/splits.py", "turns = np.array", "held_out[1])", "words stay words in an array of either kind"),
-    ("data/pipeline.py", "use_multiprocessing=False", "__init__(workers=2, max", "False is Keras' default"),
-]
 
 
 @dataclass(frozen=True)
@@ -140,7 +69,7 @@ class Mutant:
 
 
 def mutants_of(file: str, source: str) -> list[Mutant]:
-    """List every change of one file that still compiles.
+    """List every change of one file; a few do not compile.
 
     Args:
         file: Its name below the package.
@@ -161,10 +90,6 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
             after = ast.unparse(new)
             put = f"({after})" if isinstance(old, ast.expr) else after
             text = (whole[:begin] + put.encode() + whole[end:]).decode()
-            try:
-                compile(text, file, "exec")
-            except SyntaxError:
-                continue
             before, where = ast.unparse(old), lines[old.lineno - 1].decode().strip()
             name = f"{file} {where} {before} {after}"
             seen[name] = seen.get(name, 0) + 1
@@ -188,7 +113,16 @@ def sample(count: int, seed: int = 0, only: str = "") -> list[Mutant]:
     every = [mutant for name in files for mutant in mutants_of(name, (PACKAGE / name).read_text(encoding="utf-8"))]
     every = [mutant for mutant in every if not why_equivalent(mutant)]
     every.sort(key=lambda mutant: hashlib.sha256(f"{seed} {mutant.key}".encode()).digest())
-    return sorted(every[:count], key=lambda mutant: (mutant.file, mutant.line))
+    drawn = itertools.islice(filter(_compiles, every), count)
+    return sorted(drawn, key=lambda mutant: (mutant.file, mutant.line))
+
+
+def _compiles(mutant: Mutant) -> bool:
+    try:
+        compile(mutant.text, mutant.file, "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def why_equivalent(mutant: Mutant) -> str:
@@ -204,6 +138,13 @@ def suite_of(file: str) -> tuple[str, ...]:
     fitting = [name for name in TESTS if file == name or file.startswith(name + "/")]
     names = TESTS[max(fitting, key=len)].split() if fitting else ()
     return tuple(f"tests/test_{name}.py" for name in names)
+
+
+def tests_of(file: str) -> tuple[str, ...]:
+    """Name the tests that a change of a file has to pass: its suite, and the examples in its docstrings."""
+    module = "brainseg_keras." + file.removesuffix(".py").replace("/", ".")
+    examples = ">>> " in (PACKAGE / file).read_text(encoding="utf-8")
+    return suite_of(file) + (f"tests/test_docs.py::test_examples_in_docstrings_run[{module}]",) * examples
 
 
 # ---- running them
@@ -324,7 +265,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 30) -> list[
     mutants, results, usual = list(mutants), [], {}
     with tempfile.TemporaryDirectory(prefix="brainseg-mutants-") as scratch:
         slots = [Slot(Path(scratch) / str(number)) for number in range(jobs)]
-        for test in sorted({test for mutant in mutants for test in suite_of(mutant.file)}):
+        for test in sorted({test for mutant in mutants for test in tests_of(mutant.file)}):
             slots[0].start([test])
             while not (verdict := slots[0].finish()):
                 select.select([slots[0].end], [], [], 1)
@@ -337,7 +278,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 30) -> list[
             while waiting and len(running) < jobs:
                 slot = next(slot for slot in slots if slot not in running)
                 running[slot] = waiting.pop()
-                tests = suite_of(running[slot].file)
+                tests = tests_of(running[slot].file)
                 slot.start(tests, running[slot], spare + 3 * sum(usual[test] for test in tests))
             select.select([slot.end for slot in running], [], [], 1)
             for slot, mutant in list(running.items()):

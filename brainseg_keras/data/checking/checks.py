@@ -1,19 +1,20 @@
 """check_data(): a data set examined before an hour of training is spent on it."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 
 from brainseg_keras.data.checking.findings import Finding, Picture, check_volume
 from brainseg_keras.data.decode.images import pixel_checksum
 from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 from brainseg_keras.data.labels import CLASSES
-from brainseg_keras.data.manifest import COLUMNS, SPLITS, read_manifest
+from brainseg_keras.data.manifest import COLUMNS, SPLITS, Progress, read_manifest
 from brainseg_keras.data.modalities import flair_index, names_of
 from brainseg_keras.data.sources import given_options, list_folder, open_source, refuse_options, source_of
 from brainseg_keras.data.splits import assign_splits
@@ -25,6 +26,8 @@ _SIDE = 24
 #: Likeness of the edges, and correlation of the thumbnails, from which two slices are nearly the same.
 _EDGES = 0.8
 _CORRELATION = 0.995
+#: Directions along which thumbnails are first compared.
+_DIRECTIONS = 12
 #: Pairs of patients whose slices are shown.
 _SHOWN = 20
 _log = logging.getLogger(__name__)
@@ -35,7 +38,8 @@ def check_data(
     *,
     root: str | Path | None = None,
     seed: int = 0,
-    progress: Callable[[list[str]], Iterable[str]] = iter,
+    progress: Progress = iter,
+    listing: Progress = iter,
     **layout: Any,
 ) -> list[Finding]:
     """Look for what spoils a training or its scores.
@@ -44,7 +48,8 @@ def check_data(
         path: A folder, manifest or packed data, as for `open_source`.
         root: Folder of the images that a manifest lists.
         seed: Of the split by patient, where none is fixed.
-        progress: Wraps the list of patients, to show how far it is.
+        progress: Wraps the list of patients that are checked, to show how far it is.
+        listing: Wraps that of the patients of a folder, which are listed first.
         **layout: How a folder is read; see `open_source`.
 
     Returns:
@@ -61,13 +66,14 @@ def check_data(
         []
     """
     findings: list[Finding] = []
-    source = _open(path, root, seed, layout, findings)
+    source = _open(path, root, seed, layout, findings, listing)
     if source is None:
         return findings
     prints: list[pd.DataFrame] = []
     geometries: list[dict[str, Any]] = []
     present: dict[str, np.ndarray] = {}
-    for patient in progress(sorted(source.table.patient.unique())):
+    first = source.table.drop_duplicates("patient").set_index("patient")
+    for patient in progress(sorted(first.index)):
         try:
             volume = source.volume(patient)
         except InputError as error:
@@ -76,7 +82,8 @@ def check_data(
         findings += check_volume(volume, source.channels, source.classes)
         prints.append(_fingerprints(volume, source.channels))
         present[patient] = np.bincount(volume.masks.ravel(), minlength=len(source.classes) + 1) > 0
-        geometries.append({"patient": patient, "spacing": volume.spacing, "orientation": _orientation(source, patient)})
+        orientation = _orientation(source, first.loc[patient])
+        geometries.append({"patient": patient, "spacing": volume.spacing, "orientation": orientation})
     if prints:
         findings += _same_slices(pd.concat(prints, ignore_index=True), source)
         findings += _differing(pd.DataFrame(geometries))
@@ -86,7 +93,7 @@ def check_data(
 
 
 def _open(
-    path: str | Path, root: str | Path | None, seed: int, layout: dict, findings: list[Finding]
+    path: str | Path, root: str | Path | None, seed: int, layout: dict, findings: list[Finding], listing: Progress
 ) -> VolumeSource | None:
     """Open what can be opened; what cannot becomes a finding."""
     path = Path(path) if str(path) != "phantom" else path
@@ -101,9 +108,9 @@ def _open(
             table = _tolerant_manifest(path, findings, error)
             return None if table is None else source_of(table, Path(root or path.parent), given.get("modalities"))
     if not isinstance(path, Path) or path.suffix.lower() in (".csv", ".h5", ".hdf5"):
-        return open_source(path, root=root, seed=seed, **layout)
+        return open_source(path, root=root, seed=seed, progress=listing, **layout)
     skipped: dict[str, str] = {}
-    table, folder = list_folder(path, given, skipped=skipped)
+    table, folder = list_folder(path, given, skipped=skipped, progress=listing)
     findings += [Finding("unreadable", "error", text, (name,)) for name, text in skipped.items()]
     if table.empty:
         return None
@@ -168,22 +175,32 @@ def _picture(source: VolumeSource, patient: str, number: int) -> Picture:
     return Picture(f"{patient}, slice {number}", volume.images[index], volume.masks[index])
 
 
+def _alike(codes: np.ndarray, thumbnails: np.ndarray, owner: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    """Give the pairs of slices of two patients that are nearly the same, and how much they are.
+
+    Thumbnails have length 1, so that those which correlate lie near each other, also seen along any few directions: a
+    tree finds them, where to compare all with all would take the square of their number.
+    """
+    reach = np.sqrt(2 * (1 - _CORRELATION)) + 1e-4
+    _, directions = np.linalg.eigh(thumbnails.T @ thumbnails)
+    pairs = KDTree(thumbnails @ directions[:, -_DIRECTIONS:]).query_pairs(reach, output_type="ndarray")
+    pairs = pairs[owner[pairs[:, 0]] != owner[pairs[:, 1]]]
+    for first, second in pairs[np.lexsort(pairs.T[::-1])]:
+        if codes[first] @ codes[second] >= _EDGES:
+            likeness = float(thumbnails[first] @ thumbnails[second])
+            if likeness >= _CORRELATION:
+                yield int(first), int(second), likeness
+
+
 def _same_slices(prints: pd.DataFrame, source: VolumeSource) -> list[Finding]:
     """Find slices of two patients that are one: by checksum, or by perceptual hash and then by correlation."""
     if prints.empty or prints.patient.nunique() < 2:
         return []
-    codes, thumbnails = np.stack(prints["hash"]), np.stack(prints.thumbnail)
     owner = prints.patient.to_numpy()
     split = source.table.drop_duplicates("patient").set_index("patient").split
     pairs: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
-    for start in range(0, len(codes), 1024):
-        agree = codes[start : start + 1024] @ codes[start:].T
-        first, second = np.nonzero(agree >= _EDGES)
-        for a, b in zip(first + start, second + start, strict=True):
-            if b > a and owner[a] != owner[b]:
-                likeness = float(thumbnails[a] @ thumbnails[b])
-                if likeness >= _CORRELATION:
-                    pairs.setdefault((owner[a], owner[b]), []).append((a, b, likeness))
+    for a, b, likeness in _alike(np.stack(prints["hash"]), np.stack(prints.thumbnail), owner):
+        pairs.setdefault((owner[a], owner[b]), []).append((a, b, likeness))
     findings = []
     for (first, second), found in pairs.items():
         a, b, likeness = max(found, key=lambda pair: pair[2])
@@ -204,11 +221,10 @@ def _same_slices(prints: pd.DataFrame, source: VolumeSource) -> list[Finding]:
     return findings
 
 
-def _orientation(source: VolumeSource, patient: str) -> str:
+def _orientation(source: VolumeSource, row: pd.Series) -> str:
     """Say which way the axes of a patient's NIfTI file run; slices are turned when they are read."""
-    rows = source.table[source.table.patient == patient]
-    layout = FOLDER_FORMATS.get(str(rows.dataset.iloc[0]).partition(":")[0])
-    return layout.orientation(source.root / rows["mask"].iloc[0]) if layout and isinstance(source, FileVolumes) else ""
+    layout = FOLDER_FORMATS.get(str(row["dataset"]).partition(":")[0])
+    return layout.orientation(source.root / row["mask"]) if layout and isinstance(source, FileVolumes) else ""
 
 
 def _differing(geometries: pd.DataFrame) -> list[Finding]:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from brainseg_keras.data.decode.memory import check_fits
@@ -54,6 +53,9 @@ def read_hdf5(path: str | Path, name: str, shape: str) -> np.ndarray:
         InputError: A file that cannot be read, no such dataset, values that are not numbers, more than fits the memory,
             or a dataset whose values lie in other files.
     """
+    # This file is loaded with every format.
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             elsewhere = InputError(f"{path}: `{name}` lies in another file. Copy its values into this one.")
@@ -115,6 +117,9 @@ def read_brats_spacing(path: Path) -> tuple[float, float, float]:
     Raises:
         InputError: It is none.
     """
+    # This file is loaded with every format.
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             return checked_spacing(path, file["image"].attrs.get("spacing", _SPACING))

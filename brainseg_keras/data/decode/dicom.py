@@ -131,10 +131,11 @@ def _dicom_spacing(headers: Sequence[Any], file: Path) -> tuple[float, float, fl
     if rows_columns is None:
         return None
     try:
-        gaps = np.diff([_position(header) for header in headers])
-        between = float(np.median(gaps)) if len(gaps) else 0.0
-        if not between > 0 or headers[0].get("ImagePositionPatient") is None:
-            between = float(headers[0].get("SpacingBetweenSlices") or headers[0].get("SliceThickness") or 0)
+        first, gaps = headers[0], np.diff([_position(header) for header in headers])
+        if len(gaps) and "ImagePositionPatient" in first and np.median(gaps) > 0:
+            between = float(np.median(gaps))
+        else:
+            between = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
         steps = (between, *map(float, rows_columns))
     except Exception as error:  # whatever pydicom raises on what is not a number
         raise InputError(f"The spacing in {file} cannot be read ({error}). Mend its header.") from error

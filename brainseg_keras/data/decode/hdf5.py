@@ -5,12 +5,14 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
+if TYPE_CHECKING:
+    import h5py
 
 
 @contextlib.contextmanager
-def create_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+def create_hdf5(path: str | Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
     """Create an HDF5 file.
 
     HDF5 cannot close a file whose disk is full: it keeps what it could not write, and when it tries again the process
@@ -32,6 +34,9 @@ def create_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None
         ...     file["numbers"] = [1, 2, 3]
         ...     check()
     """
+    # This file is loaded with every format.
+    import h5py
+
     with Path(path).open("wb+", buffering=0) as raw:
         sink = _Sink(raw, path)
         try:

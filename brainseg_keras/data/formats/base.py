@@ -10,6 +10,7 @@ import pandas as pd
 
 from brainseg_keras.data.decode.nifti import NiftiFrame
 from brainseg_keras.data.labels import BINARY
+from brainseg_keras.data.manifest import Progress
 from brainseg_keras.data.volumes import PatientReader, read_pictures
 from brainseg_keras.errors import InputError
 
@@ -35,8 +36,6 @@ class FolderFormat:
     named_by: ClassVar[tuple[str, ...]] = ()
     #: The folder that its phantom makes; None where there is no phantom.
     phantom: ClassVar[str | None] = None
-    #: How many sequences its phantom has for `brainseg data phantom --modalities`.
-    phantom_modalities: ClassVar[int] = 0
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -48,7 +47,13 @@ class FolderFormat:
         raise NotImplementedError
 
     def list_slices(
-        self, folder: Path, *, checksums: bool = False, skipped: dict[str, str] | None = None, **options: Any
+        self,
+        folder: Path,
+        *,
+        checksums: bool = False,
+        skipped: dict[str, str] | None = None,
+        progress: Progress = iter,
+        **options: Any,
     ) -> tuple[pd.DataFrame, Path]:
         """List the slices of a folder.
 
@@ -56,6 +61,7 @@ class FolderFormat:
             folder: The folder.
             checksums: Also read the images and fill the sha256 columns.
             skipped: Filled with the patients whose files are wrong, and why; None refuses them.
+            progress: Wraps the list of patients, to show how far it is.
             **options: Those of `list_options` that were given.
 
         Returns:

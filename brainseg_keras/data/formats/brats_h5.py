@@ -15,8 +15,8 @@ from brainseg_keras.data.decode.brats_slices import (
 )
 from brainseg_keras.data.formats.base import Contents, FolderFormat, Group, Pixels, ScanFormat, check_shapes
 from brainseg_keras.data.labels import CLASSES
-from brainseg_keras.data.manifest import slice_row, table_of_patients
-from brainseg_keras.data.phantom.brats import write_brats_phantom
+from brainseg_keras.data.manifest import Progress, slice_row, table_of_patients
+from brainseg_keras.data.phantom.brats import HDF5_SLICES, write_brats_phantom
 from brainseg_keras.data.volumes import PatientPixels
 from brainseg_keras.errors import InputError
 
@@ -41,7 +41,11 @@ def find_brats_root(path: str | Path) -> Path | None:
 
 
 def read_brats(
-    path: str | Path, *, checksums: bool = False, skipped: dict[str, str] | None = None
+    path: str | Path,
+    *,
+    checksums: bool = False,
+    skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of a BraTS 2020 folder; the table of slices that may lie beside them is not needed.
 
@@ -49,6 +53,7 @@ def read_brats(
         path: The folder of `volume_<v>_slice_<s>.h5`, or one above it.
         checksums: Also read the images and fill the sha256 columns; masks are read in any case.
         skipped: Filled with the volumes whose files are wrong, and why, which are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
@@ -76,7 +81,7 @@ def read_brats(
         slices = files[volume]
         return [_row(volume, number, slices[number], checksums) for number in _without_gaps(volume, slices, root)]
 
-    return table_of_patients({volume: volume for volume in files}, read, skipped), root
+    return table_of_patients({volume: volume for volume in files}, read, skipped, progress), root
 
 
 def _without_gaps(volume: str, slices: dict[int, Path], root: Path) -> list[int]:
@@ -128,8 +133,7 @@ class BratsSlices(FolderFormat, ScanFormat):
 
     name = "brats-h5"
     layout = "volume_<v>_slice_<s>.h5 (or in content/data/)"
-    phantom = "BraTS2020_training_data"
-    phantom_modalities = 4
+    phantom = HDF5_SLICES.folder
     endings = (".h5", ".hdf5")
     list_slices = staticmethod(read_brats)
 
@@ -150,8 +154,8 @@ class BratsSlices(FolderFormat, ScanFormat):
         volumes: dict[str, list[tuple[int, Path]]] = {}
         for file in files:
             match = SLICE.fullmatch(file.name)
-            name, number = (match["volume"], int(match["number"])) if match else (file.name, 0)
-            volumes.setdefault(name, []).append((number, file))
+            name, number = (match["volume"], match["number"]) if match else (file.name, "0")
+            volumes.setdefault(name, []).append((int(number), file))
         return [self.slices([file for _, file in sorted(members)]) for members in volumes.values()]
 
     def decode(self, files: Sequence[Path]) -> Pixels:

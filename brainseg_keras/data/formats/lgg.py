@@ -10,7 +10,7 @@ import pandas as pd
 from brainseg_keras.data.decode.images import read_image, read_mask
 from brainseg_keras.data.formats.base import Contents, FolderFormat, Group
 from brainseg_keras.data.formats.pictures import Pictures
-from brainseg_keras.data.manifest import slice_row, table_of_patients
+from brainseg_keras.data.manifest import Progress, slice_row, table_of_patients
 from brainseg_keras.data.phantom import lgg as lgg_phantom
 from brainseg_keras.errors import InputError
 
@@ -38,7 +38,11 @@ def find_lgg_root(path: str | Path) -> Path | None:
 
 
 def read_lgg(
-    path: str | Path, *, checksums: bool = False, skipped: dict[str, str] | None = None
+    path: str | Path,
+    *,
+    checksums: bool = False,
+    skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of an LGG folder.
 
@@ -46,6 +50,7 @@ def read_lgg(
         path: `kaggle_3m` or its parent.
         checksums: Also decode the images and fill the sha256 columns; masks are decoded in any case.
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder to which their paths are relative.
@@ -72,7 +77,7 @@ def read_lgg(
             "its subfolder kaggle_3m."
         )
     folders = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()}
-    return table_of_patients(folders, lambda folder: _patient_rows(folder, checksums), skipped), root
+    return table_of_patients(folders, lambda folder: _patient_rows(folder, checksums), skipped, progress), root
 
 
 def _patient_rows(folder: Path, checksums: bool) -> list[dict]:
@@ -159,7 +164,6 @@ class Lgg(FolderFormat, Pictures):
     name = "lgg"
     layout = "<patient>/<patient>_<n>.tif with <patient>_<n>_mask.tif (or in kaggle_3m/)"
     phantom = "kaggle_3m"
-    phantom_modalities = 1
     endings = (".tif", ".tiff")
     own_folder = True
     list_slices = staticmethod(read_lgg)

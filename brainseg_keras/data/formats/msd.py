@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainseg_keras.data.formats.nifti_patients import ENDING, NiftiPatient, NiftiVolumes, rows_of_volumes
-from brainseg_keras.data.manifest import table_of_patients
+from brainseg_keras.data.manifest import Progress, table_of_patients
 from brainseg_keras.data.modalities import standard_name
 from brainseg_keras.errors import InputError
 
@@ -37,6 +37,7 @@ def read_msd(
     labels: str | None = None,
     checksums: bool = False,
     skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of a Medical Segmentation Decathlon task: `imagesTr/`, `labelsTr/` and dataset.json.
 
@@ -46,6 +47,7 @@ def read_msd(
         labels: Scheme of the labels; None is msd, that of Task01_BrainTumour.
         checksums: Also read the images and fill the sha256 columns.
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder.
@@ -79,7 +81,7 @@ def read_msd(
         return rows_of_volumes(patient, root, "msd", scheme, checksums)
 
     found = {f.name: f for f in sorted((root / "labelsTr").glob("*.nii*")) if not f.name.startswith(".")}
-    return table_of_patients(found, read, skipped), root
+    return table_of_patients(found, read, skipped, progress), root
 
 
 class Decathlon(NiftiVolumes):

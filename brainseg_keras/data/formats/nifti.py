@@ -13,9 +13,9 @@ from brainseg_keras.data.decode.nifti import read_nifti
 from brainseg_keras.data.formats.base import Group, Pixels, ScanFormat, check_shapes
 from brainseg_keras.data.formats.nifti_patients import ENDING, NiftiPatient, NiftiVolumes, rows_of_volumes
 from brainseg_keras.data.labels import check_scheme
-from brainseg_keras.data.manifest import table_of_patients
+from brainseg_keras.data.manifest import Progress, table_of_patients
 from brainseg_keras.data.modalities import split_modality, standard_name
-from brainseg_keras.data.phantom.brats import write_brats_phantom, write_nifti
+from brainseg_keras.data.phantom.brats import NIFTI_FOLDERS, write_brats_phantom
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import printable
 
@@ -34,6 +34,7 @@ def read_nifti_folders(
     label_pattern: str | None = None,
     checksums: bool = False,
     skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of NIfTI volumes, one file a sequence and one of labels for each patient.
 
@@ -50,6 +51,7 @@ def read_nifti_folders(
         label_pattern: The same for the labels, with the group `patient`.
         checksums: Also read the images and fill the sha256 columns.
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder.
@@ -80,7 +82,7 @@ def read_nifti_folders(
         )
     check_scheme(labels)
     wanted = list(
-        modalities or sorted({m for own in images.values() for m in own}, key=lambda m: (_ORDER.get(m, 9), m))
+        modalities or sorted({m for own in images.values() for m in own}, key=lambda m: (_ORDER.get(m, len(_ORDER)), m))
     )
     names = {name: name for name in sorted(images.keys() | truth.keys())}
 
@@ -88,7 +90,7 @@ def read_nifti_folders(
         patient = _complete(name, images.get(name, {}), truth.get(name), wanted, root)
         return rows_of_volumes(patient, root, "nifti", labels, checksums)
 
-    return table_of_patients(names, read, skipped), root
+    return table_of_patients(names, read, skipped, progress), root
 
 
 def _by_pattern(files: list[str], image_pattern: str, label_pattern: str) -> tuple[dict, dict[str, str]]:
@@ -161,8 +163,7 @@ class Nifti(NiftiVolumes, ScanFormat):
     layout = "<patient>_flair.nii.gz with <patient>_seg.nii.gz, and the like"
     list_options = ("modalities", "labels", "image_pattern", "label_pattern")
     named_by = ("image_pattern", "label_pattern")
-    phantom = "nifti"
-    phantom_modalities = 4
+    phantom = NIFTI_FOLDERS.folder
     endings = (".nii", ".nii.gz")
     list_slices = staticmethod(read_nifti_folders)
 
@@ -172,7 +173,7 @@ class Nifti(NiftiVolumes, ScanFormat):
 
     def write_phantom(self, dest: str | Path, **numbers: int) -> Path:
         """See `data.phantom.brats.write_brats_phantom`."""
-        return write_brats_phantom(dest, **numbers, write=write_nifti)
+        return write_brats_phantom(dest, **numbers, layouts=(NIFTI_FOLDERS,))
 
     def group(self, files: Sequence[Path], folder: Path) -> list[Group]:
         """Put the sequences of a patient together, whose files' names differ in the sequence alone."""

@@ -11,7 +11,7 @@ import pandas as pd
 from brainseg_keras.data.decode.images import PICTURES, read_image, read_mask
 from brainseg_keras.data.formats.base import Contents, FolderFormat
 from brainseg_keras.data.labels import check_scheme, read_labels, scheme_classes
-from brainseg_keras.data.manifest import slice_row, table_of_patients
+from brainseg_keras.data.manifest import Progress, slice_row, table_of_patients
 from brainseg_keras.data.volumes import read_pictures
 from brainseg_keras.errors import InputError
 
@@ -43,6 +43,7 @@ def read_pairs(
     image_pattern: str | None = None,
     checksums: bool = False,
     skipped: dict[str, str] | None = None,
+    progress: Progress = iter,
 ) -> tuple[pd.DataFrame, Path]:
     """List the slices of `images/` and `masks/`: a mask is named as its image, or ends in `_mask`.
 
@@ -53,6 +54,7 @@ def read_pairs(
             where the order matters. Default: what stands before the last number is the patient.
         checksums: Also decode the images and fill the sha256 columns; masks are decoded in any case.
         skipped: Filled with the patients whose files are wrong, and why, who are then left out; None refuses them.
+        progress: Wraps the list of patients, to show how far it is.
 
     Returns:
         Rows of a manifest with an empty `split`, and the folder.
@@ -82,7 +84,7 @@ def read_pairs(
             _row(name, number, images[stem], masks[stem], root, scheme, checksums) for stem, number in patients[name]
         ]
 
-    table = table_of_patients({name: name for name in patients}, read, skipped)
+    table = table_of_patients({name: name for name in patients}, read, skipped, progress)
     return table.sort_values(["patient", "slice"], ignore_index=True), root
 
 

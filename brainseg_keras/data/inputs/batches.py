@@ -4,7 +4,8 @@ The pipelines (tf.data, PyDataset) only host what stands here.
 """
 
 import math
-import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,23 +17,38 @@ from brainseg_keras.data.inputs.augmentation import Augmentation
 from brainseg_keras.data.inputs.context import neighbor_indices, repeat_range, stack_neighbors
 from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range, normalize
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
-from brainseg_keras.data.volumes import VolumeSource, iterate_volumes
+from brainseg_keras.data.manifest import Progress
+from brainseg_keras.data.patient_cache import Array, prepare_patients
+from brainseg_keras.data.stored_rows import StoredRows
+from brainseg_keras.data.volumes import Volume, VolumeSource
 
-#: Slices that take more than this stand in a temporary file instead of memory.
-_MEMORY_LIMIT = 4 * 2**30
 #: Share of training slices normalized by their own intensities, as a lone image is in prediction.
 _OWN_RANGE_SHARE = 0.15
+
+
+class Contents(NamedTuple):
+    """What shows in each slice."""
+
+    tumour: np.ndarray  # (N,), whether any
+    shown: np.ndarray  # (N,), whether anything: above and below the head a volume is empty, and teaches nothing
+
+    @classmethod
+    def of(cls, images: np.ndarray, masks: np.ndarray) -> "Contents":
+        """Look at slices."""
+        tumour = masks.any(axis=(1, 2, 3))
+        return cls(tumour, tumour | (images.min(axis=(1, 2, 3)) < images.max(axis=(1, 2, 3))))
 
 
 class Slices(NamedTuple):
     """Slices of one split at the network's size, not yet normalized; `N` slices."""
 
-    images: np.ndarray  # (N, size, size, channels), uint8 or float
-    masks: np.ndarray  # (N, size, size, layers), uint8, 255ths of a pixel that belong to each of the target's layers
+    images: Array  # (N, size, size, channels), uint8 or float; in memory or in a file
+    masks: Array  # (N, size, size, layers), uint8, 255ths of a pixel that belong to each of the target's layers
     intensity: np.ndarray  # (N, channels, 2), of the slice's volume
     own_intensity: np.ndarray  # (N, channels, 2), of the slice alone
     patients: np.ndarray  # (N,), names
     neighbors: np.ndarray | None = None  # (N, 2 * context + 1), positions here; None is the slice alone
+    contents: Contents | None = None  # None looks at the images and masks
 
     @property
     def context(self) -> int:
@@ -45,9 +61,15 @@ class Slices(NamedTuple):
 
 
 def load_slices(
-    source: VolumeSource, split: str, preprocessing: Preprocessing, *, target: Target = TUMOUR, context: int = 0
+    source: VolumeSource,
+    split: str,
+    preprocessing: Preprocessing,
+    *,
+    target: Target = TUMOUR,
+    context: int = 0,
+    progress: Progress = iter,
 ) -> Slices:
-    """Read and resize all slices of a split, once.
+    """Read and resize all slices of a split, once: another start finds large data in the cache.
 
     Args:
         source: Where the volumes come from.
@@ -55,42 +77,55 @@ def load_slices(
         preprocessing: Size and filters.
         target: What the masks become.
         context: Neighbors on each side that become further channels.
+        progress: Wraps the list of patients when they are read.
 
     Returns:
-        Arrays in memory; above 4 GiB the images stand in a temporary file that goes with the process.
+        Slices in memory, or, above 256 MiB, in a file: see `prepare_patients`.
 
     Raises:
         InputError: Volumes that cannot be read, or with unequal numbers of channels; more context than is taken.
     """
     ranges.CONTEXT.check("context", context)
-    parts: dict[str, list] = {field: [] for field in Slices._fields}
-    count = 0
-    for volume in iterate_volumes(source, split):
-        images, intensity = preprocessing.volume(volume.images, volume.intensity)
-        own = [intensity_range(image[np.newaxis]) for image in images]
-        parts["images"].append(images)
-        parts["masks"].append(preprocessing.masks(target.layers(volume.masks)))
-        parts["intensity"].append(np.repeat(intensity[np.newaxis], len(images), axis=0))
-        parts["own_intensity"].append(np.stack(own))
-        parts["patients"].append(np.full(len(images), volume.patient, dtype=object))
-        parts["neighbors"].append(count + neighbor_indices(len(images), context))
-        count += len(images)
-    images = _concatenate(parts.pop("images"))
-    return Slices(images=images, **{field: np.concatenate(arrays) for field, arrays in parts.items()})
+    settings = {"arrays": "slices", **asdict(preprocessing), "target": target.name}
+    prepared = prepare_patients(
+        source, split, lambda volume: _prepare(volume, preprocessing, target), settings, progress=progress
+    )
+    counts = [len(patient.arrays["images"]) for patient in prepared]
+    starts = np.cumsum([0, *counts[:-1]])
+    around = [start + neighbor_indices(count, context) for start, count in zip(starts, counts, strict=True)]
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([np.asarray(patient.arrays[name]) for patient in prepared])
+
+    return Slices(
+        _joined([patient.arrays["images"] for patient in prepared]),
+        _joined([patient.arrays["masks"] for patient in prepared]),
+        np.repeat(np.stack([np.asarray(patient.arrays["intensity"]) for patient in prepared]), counts, axis=0),
+        whole("own_intensity"),
+        np.repeat(np.array([patient.name for patient in prepared], dtype=object), counts),
+        np.concatenate(around),
+        Contents(whole("tumour"), whole("shown")),
+    )
 
 
-def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
-    if sum(array.nbytes for array in arrays) <= _MEMORY_LIMIT:
-        return np.concatenate(arrays)
-    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
-    with tempfile.TemporaryFile() as file:
-        whole = np.memmap(file, arrays[0].dtype, "w+", shape=shape)
-    position = 0
-    while arrays:
-        array = arrays.pop(0)
-        whole[position : position + len(array)] = array
-        position += len(array)
-    return whole
+def _prepare(volume: Volume, preprocessing: Preprocessing, target: Target) -> dict[str, np.ndarray]:
+    images, intensity = preprocessing.volume(volume.images, volume.intensity)
+    masks = preprocessing.masks(target.layers(volume.masks))
+    contents = Contents.of(images, masks)
+    return {
+        "images": images,
+        "masks": masks,
+        "intensity": intensity,
+        "own_intensity": np.stack([intensity_range(image[np.newaxis]) for image in images]),
+        "tumour": contents.tumour,
+        "shown": contents.shown,
+    }
+
+
+def _joined(arrays: Sequence[Array]) -> Array:
+    if isinstance(arrays[0], StoredRows):
+        return StoredRows.concatenate(arrays)
+    return np.concatenate(arrays)
 
 
 class SliceBatches:
@@ -137,8 +172,9 @@ class SliceBatches:
         self._augmentation = augmentation
         self._target = target
         self._seed = seed
-        drawn = _worth_drawing(slices)
-        self._kinds, self._share = _kinds(drawn, slices.masks[drawn].any(axis=(1, 2, 3)), tumour_share)
+        contents = slices.contents or Contents.of(slices.images, slices.masks)
+        drawn = np.flatnonzero(contents.shown) if contents.shown.any() else np.arange(len(slices.images))
+        self._kinds, self._share = _kinds(drawn, contents.tumour[drawn], tumour_share)
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(drawn) / batch_size)
         self._permutation = lru_cache(maxsize=8)(self._draw_permutation)
@@ -182,14 +218,6 @@ class SliceBatches:
 
     def _draw_permutation(self, kind: int, number: int) -> np.ndarray:
         return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._kinds[kind]))
-
-
-def _worth_drawing(slices: Slices) -> np.ndarray:
-    """Leave out blank slices: above and below the head a volume is empty, and teaches nothing."""
-    shows = [
-        bool(mask.any() or image.min() < image.max()) for image, mask in zip(slices.images, slices.masks, strict=True)
-    ]
-    return np.flatnonzero(shows) if any(shows) else np.arange(len(slices.images))
 
 
 def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None) -> tuple[list[np.ndarray], Fraction]:

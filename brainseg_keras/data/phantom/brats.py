@@ -1,19 +1,19 @@
 """The phantom of BraTS: four sequences, a necrotic core in an enhancing rim in edema, as HDF5 slices or as NIfTI."""
 
-from collections.abc import Callable
+import gzip
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from brainseg_keras import ranges
 from brainseg_keras.data.decode.brats_slices import BRATS_CHANNELS
 from brainseg_keras.data.inputs.preprocessing import intensity_range
-from brainseg_keras.data.labels import CLASSES
-from brainseg_keras.data.manifest import COLUMNS
-from brainseg_keras.data.phantom.lgg import check_numbers, head_with_lesion, lesion_free_image
-from brainseg_keras.data.volumes import Volume, VolumeSource
-from brainseg_keras.data.writing import write_brats_slices
+from brainseg_keras.data.phantom.lgg import Head, LesionFreeImage, check_numbers
+from brainseg_keras.data.volumes import Volume
+from brainseg_keras.data.writing import write_patient_slices
 from brainseg_keras.errors import optional_import
 from brainseg_keras.files import write_folder
 
@@ -24,6 +24,8 @@ _BRIGHTNESS = {
     "T2": (0.95, 0.88, 0.72),
     "FLAIR": (0.55, 1.02, 0.92),
 }
+#: How steeply one tissue of a tumour goes over into the next, with the distance from its middle.
+_STEEP = 14
 _SPACING = (4.0, 1.0, 1.0)
 #: Labels of BraTS 2020 for those that are used here.
 _BRATS2020 = np.array([0, 1, 2, 4], np.uint8)
@@ -51,41 +53,82 @@ def brats_phantom_volume(seed: int, index: int, *, slices: int = 20, size: int =
         >>> volume.images.shape, sorted(set(volume.masks.ravel().tolist()))
         ((8, 64, 64, 4), [0, 1, 2, 3])
     """
+    pixels, labels = _draw(seed, index, slices, size)
+    return Volume(_name(index), pixels, labels, tuple(range(slices)), intensity_range(pixels), _SPACING)
+
+
+def _name(index: int) -> str:
+    return f"volume_{index + 1}"
+
+
+def _draw(seed: int, index: int, slices: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make a patient's pixels and labels; slice by slice, so that what a slice needs stays in the processor's cache."""
     ranges.SEED.check("seed", seed)
     rng = np.random.default_rng([seed, index, 4])
-    head, distance = head_with_lesion(rng, slices, size)
+    head = Head(rng, slices, size)
     rim, core = rng.uniform(0.60, 0.80), rng.uniform(0.32, 0.50)
-    labels = np.select([distance < core, distance < rim, distance < 1], [1, 3, 2], 0).astype(np.uint8)
-    weights = [np.clip((edge - distance) * 14 + 0.5, 0, 1) for edge in (1, rim, core)]
-    images = []
-    for name in BRATS_CHANNELS:
-        image = lesion_free_image(rng, head, name)
+    boxes = [_box(away < 1 + 1 / _STEEP) for away in head.away]
+    labels = np.zeros(head.shape, np.uint8)
+    for number, box in enumerate(boxes):
+        away = head.away[number][box]
+        labels[number][box] = np.select([away < core, away < rim, away < 1], [1, 3, 2], 0)
+    pixels = np.empty((*head.shape, len(BRATS_CHANNELS)), np.float32)
+    image = np.empty(head.shape)
+    for channel, name in enumerate(BRATS_CHANNELS):
+        plain = LesionFreeImage(rng, head, name)
         necrotic, edema, enhancing = np.array(_BRIGHTNESS[name]) * rng.uniform(0.92, 1.08, 3)
-        for weight, brightness in zip(weights, (edema, enhancing, necrotic), strict=True):
-            image = image * (1 - weight) + weight * brightness
-        image = image + rng.normal(0, 0.02, image.shape)
-        inside = head.radius < 1
-        scored = (image - image[inside].mean()) / image[inside].std()
-        images.append(np.where(inside, scored, scored.min()))
-    pixels = np.stack(images, axis=-1).astype(np.float32)
-    numbers = tuple(range(slices))
-    return Volume(f"volume_{index + 1}", pixels, labels, numbers, intensity_range(pixels), _SPACING)
+        for number, box in enumerate(boxes):
+            drawn, away = plain.image(number).astype(np.float64), head.away[number][box]
+            for edge, brightness in ((1, edema), (rim, enhancing), (core, necrotic)):
+                weight = np.clip((edge - away) * _STEEP + 0.5, 0, 1)
+                drawn[box] = drawn[box] * (1 - weight) + weight * brightness
+            np.add(drawn, rng.normal(0, 0.02, drawn.shape), out=image[number])
+        tissue = image[head.inside]
+        mean, spread, least = tissue.mean(), tissue.std(), image.min()
+        for number, inside in enumerate(head.inside):
+            pixels[number, ..., channel] = (np.where(inside, image[number], least) - mean) / spread
+    return pixels, labels
 
 
-class _Phantoms:
-    """The patients as a source of volumes."""
+def _box(inside: np.ndarray) -> tuple[slice, slice]:
+    """Give the rows and columns that hold something: the rest of a slice needs no work."""
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(found[0], found[-1] + 1) if len(found) else slice(0) for found in (rows, columns))
 
-    channels = BRATS_CHANNELS
-    classes = CLASSES
 
-    def __init__(self, patients: int, slices: int, size: int, seed: int):
-        self._make = lambda index: brats_phantom_volume(seed, index, slices=slices, size=size)
-        rows = [(f"volume_{index + 1}", number) for index in range(patients) for number in range(slices)]
-        self.table = pd.DataFrame(rows, columns=["patient", "slice"]).reindex(columns=list(COLUMNS))
+def _write_slices(volume: Volume, folder: Path) -> None:
+    write_patient_slices(volume, folder, compressed=False)
 
-    def volume(self, patient: str) -> Volume:
-        """Make one patient."""
-        return self._make(int(patient.rpartition("_")[2]) - 1)
+
+def _write_nifti(volume: Volume, folder: Path) -> None:
+    """Write a patient as BraTS 2020 names it: `<patient>/<patient>_flair.nii.gz` and so on, `_seg` of 1, 2 and 4."""
+    nibabel = optional_import("nibabel", "medical")
+    folder = folder / volume.patient
+    folder.mkdir()
+    # Rows run to posterior and columns to the patient's left: negative steps in NIfTI's right, anterior, up.
+    affine = np.diag([-volume.spacing[2], -volume.spacing[1], volume.spacing[0], 1])
+    arrays = {name.lower(): volume.images[..., index] for index, name in enumerate(BRATS_CHANNELS)}
+    for name, array in (arrays | {"seg": _BRATS2020[volume.masks]}).items():
+        image = nibabel.Nifti1Image(array.transpose(2, 1, 0), affine)
+        level = 1 if name == "seg" else 0
+        with gzip.GzipFile(folder / f"{volume.patient}_{name}.nii.gz", "wb", compresslevel=level, mtime=0) as file:
+            image.to_stream(file)
+
+
+class Layout(NamedTuple):
+    """How patients of four sequences lie in a folder."""
+
+    folder: str  # which is made
+    patients: str  # the patients' folder in it
+    write: Callable[[Volume, Path], None]  # writes one patient into that
+
+    def root(self, dest: str | Path) -> Path:
+        """Give the patients' folder below a destination."""
+        return Path(dest) / self.folder / self.patients
+
+
+HDF5_SLICES = Layout("BraTS2020_training_data", "content/data", _write_slices)
+NIFTI_FOLDERS = Layout("nifti", "", _write_nifti)
 
 
 def write_brats_phantom(
@@ -95,9 +138,11 @@ def write_brats_phantom(
     slices: int = 20,
     size: int = 96,
     seed: int = 0,
-    write: Callable[[VolumeSource, str | Path], Path] = write_brats_slices,
+    layouts: Sequence[Layout] = (HDF5_SLICES,),
 ) -> Path:
     """Write a phantom of four sequences and three classes, whole or not at all.
+
+    Images are not compressed: of noise little goes away, and it would take longer than all the rest.
 
     Args:
         dest: Folder to write into.
@@ -105,13 +150,13 @@ def write_brats_phantom(
         slices: Axial slices of each, 4 mm apart.
         size: Side of a slice in pixels of 1 mm.
         seed: Another seed makes other patients.
-        write: Writes the volumes: `write_brats_slices`, or `write_nifti`.
+        layouts: `HDF5_SLICES`, `NIFTI_FOLDERS` or both: each patient is made once.
 
     Returns:
-        The folder that was written.
+        The patients' folder in the first layout.
 
     Raises:
-        InputError: It exists already, or a number out of its range.
+        InputError: It exists already, a number out of its range, or no nibabel for NIfTI.
 
     Example:
         >>> import tempfile
@@ -120,38 +165,37 @@ def write_brats_phantom(
         8
     """
     check_numbers(patients=patients, slices=slices, size=size, seed=seed)
-    return write(_Phantoms(patients, slices, size, seed), dest)
 
-
-def write_nifti(source: VolumeSource, dest: str | Path) -> Path:
-    """Write volumes as BraTS 2020 names them, whole or not at all.
-
-    Args:
-        source: Volumes of sequences that BraTS names, with its three classes.
-        dest: Folder to write into; it gets `nifti/<patient>/<patient>_flair.nii.gz` and so on, with `_seg`, labels 1, 2
-            and 4.
-
-    Returns:
-        The folder `dest/nifti`.
-
-    Raises:
-        InputError: It exists already, or no nibabel.
-    """
-    nibabel = optional_import("nibabel", "medical")
-
-    def write(scratch: Path) -> None:
-        for patient in source.table.patient.unique():
-            volume = source.volume(patient)
-            folder = scratch / patient
+    def write(folders: list[Path]) -> None:
+        for folder in folders:
             folder.mkdir(parents=True)
-            # Rows run to posterior and columns to the patient's left: negative steps in NIfTI's right, anterior, up.
-            affine = np.diag([-volume.spacing[2], -volume.spacing[1], volume.spacing[0], 1])
-            for index, name in enumerate(source.channels):
-                image = nibabel.Nifti1Image(volume.images[..., index].transpose(2, 1, 0), affine)
-                nibabel.save(image, folder / f"{patient}_{name.lower()}.nii.gz")
-            labels = nibabel.Nifti1Image(_BRATS2020[volume.masks].transpose(2, 1, 0), affine)
-            nibabel.save(labels, folder / f"{patient}_seg.nii.gz")
+        for index in range(patients):
+            pixels, labels = _draw(seed, index, slices, size)
+            # Its intensities, which would have to be measured, nobody asks for.
+            volume = Volume(_name(index), pixels, labels, tuple(range(slices)), np.empty((0, 2)), _SPACING)
+            for folder, layout in zip(folders, layouts, strict=True):
+                layout.write(volume, folder)
 
-    root = Path(dest) / "nifti"
-    write_folder(root, write)
-    return root
+    _write_together(Path(dest), layouts, write, [])
+    return layouts[0].root(dest)
+
+
+def _write_together(
+    dest: Path, layouts: Sequence[Layout], write: Callable[[list[Path]], None], ready: list[Path]
+) -> None:
+    """Write the folders of all layouts, or none: a second try would refuse what is there."""
+    if len(ready) == len(layouts):
+        write(ready)
+        return
+    layout, made = layouts[len(ready)], []
+
+    def inner(scratch: Path) -> None:
+        _write_together(dest, layouts, write, [*ready, scratch / layout.patients])
+        made.extend(dest / other.folder for other in layouts[len(ready) + 1 :])
+
+    try:
+        write_folder(dest / layout.folder, inner)
+    except BaseException:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -5,9 +5,7 @@ phantom alone.
 """
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,19 +26,6 @@ INTENSITIES = {
 _SEQUENCES = ("T1", "FLAIR", "T1ce")
 _INSTITUTIONS = ("CS", "DU", "HT")
 _FULL_SCALE = 140.0
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Coordinates of every voxel: x to the left ear, y to the nose, z to the crown, the head about one unit wide."""
-
-    z: np.ndarray
-    y: np.ndarray
-    x: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return np.broadcast_shapes(self.z.shape, self.y.shape, self.x.shape)
 
 
 def phantom_volume(seed: int, index: int, *, slices: int = 20, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
@@ -66,16 +51,22 @@ def phantom_volume(seed: int, index: int, *, slices: int = 20, size: int = 128) 
     """
     ranges.SEED.check("seed", seed)
     rng = np.random.default_rng([seed, index])
-    head, away = head_with_lesion(rng, slices, size)
-    lesion, core = _lesion(rng, away)
+    head = Head(rng, slices, size)
+    lesion = _Lesion(rng)
     contrast = rng.uniform(0.28, 0.55)
-    volume = np.stack(
-        [_modality(rng, name, head, lesion=lesion, core=core, contrast=contrast) for name in _SEQUENCES],
-        axis=-1,
-    )
-    volume *= _FULL_SCALE * rng.uniform(0.7, 1.3)
-    volume += rng.normal(0, 2.5, volume.shape)
-    return np.clip(volume.round(), 0, 255).astype(np.uint8), (lesion > 0.5).astype(np.uint8)
+    sequences = [_Modality(rng, name, head, contrast) for name in _SEQUENCES]
+    gain = _FULL_SCALE * rng.uniform(0.7, 1.3)
+    images = np.empty((slices, size, size, len(sequences)), np.uint8)
+    masks = np.empty(images.shape[:3], np.uint8)
+    # Slice by slice: what one needs stays in the processor's cache, and the random numbers come in the same order.
+    for number in range(slices):
+        weight, core = lesion.weights(head.away[number])
+        image = np.stack([sequence.image(number, weight, core) for sequence in sequences], axis=-1)
+        image *= gain
+        image += rng.normal(0, 2.5, image.shape)
+        images[number] = np.clip(image.round(), 0, 255)
+        masks[number] = weight > 0.5
+    return images, masks
 
 
 def check_numbers(*, patients: int, slices: int, size: int, seed: int) -> None:
@@ -136,139 +127,210 @@ def _write_tiff(pixels: np.ndarray, path: Path) -> None:
     path.write_bytes(content.getvalue())
 
 
-def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int]) -> np.ndarray:
-    """Make a smooth field of about unit spread, with `cells` bumps along z and in the plane."""
-    coarse = rng.standard_normal((cells[0], cells[1], cells[1])).astype(np.float32)
-    planes = np.stack([cv2.resize(plane, shape[:0:-1], interpolation=cv2.INTER_CUBIC) for plane in coarse])
-    flat = planes.reshape(cells[0], -1)
-    return cv2.resize(flat, (flat.shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).reshape(shape)
+class _SmoothNoise:
+    """A smooth field of about unit spread, with `cells` bumps along z and in the plane; drawn at once, given by slice.
+
+    Args:
+        rng: Where the random numbers come from.
+        shape: Slices, rows and columns.
+        cells: Bumps along z, and along rows and columns.
+    """
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int], cells: tuple[int, int]):
+        self._planes = rng.standard_normal((cells[0], cells[1], cells[1])).astype(np.float32)
+        self._size = shape[:0:-1]
+        self._whole: np.ndarray | None = None
+        if cells[0] != shape[0]:
+            flat = np.stack([self._wide(plane) for plane in self._planes]).reshape(cells[0], -1)
+            whole = cv2.resize(flat, (flat.shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+            self._whole = whole.reshape(shape)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return self._wide(self._planes[number]) if self._whole is None else self._whole[number]
+
+    def _wide(self, plane: np.ndarray) -> np.ndarray:
+        return cv2.resize(plane, self._size, interpolation=cv2.INTER_CUBIC)
 
 
-class Head(NamedTuple):
-    """A head without tumour; arrays of shape `(slices, size, size)`."""
-
-    grid: "_Grid"
-    tissue: np.ndarray  # places in TISSUES
-    radius: np.ndarray  # 1 at the skin
-    caps: np.ndarray  # what is bright around the ventricles without being a tumour
-
-
-def head_with_lesion(rng: np.random.Generator, slices: int, size: int) -> tuple[Head, np.ndarray]:
-    """Make a head, and say where its tumour lies.
+class Head:
+    """A head with the place of its tumour.
 
     Args:
         rng: Where the random numbers come from.
         slices: Axial slices.
         size: Side of a slice in pixels.
 
-    Returns:
-        The head, and the distance from the tumour's middle `(slices, size, size)`: 1 at its edge.
-
     Raises:
         InputError: A number out of its range, such as fewer than 6 slices or a side below 32.
+
+    Example:
+        >>> Head(np.random.default_rng(0), 8, 32).away.shape
+        (8, 32, 32)
     """
-    ranges.SLICES.check("slices", slices)
-    ranges.SIDE.check("size", size)
-    grid = _head_grid(rng, slices, size)
-    tissue, radius, caps = _anatomy(rng, grid)
-    return Head(grid, tissue, radius, caps), _lesion_distance(rng, grid, radius)
+
+    def __init__(self, rng: np.random.Generator, slices: int, size: int):
+        ranges.SLICES.check("slices", slices)
+        ranges.SIDE.check("size", size)
+        self.shape = slices, size, size
+        #: Numbers in `TISSUES`.
+        self.tissue = np.empty(self.shape, np.uint8)
+        #: Whether a voxel lies within the skin.
+        self.inside = np.empty(self.shape, bool)
+        #: What is bright around the ventricles without being a tumour.
+        self.caps = np.empty(self.shape, np.float32)
+        #: Distance from the tumour's middle: 1 at its edge.
+        self.away = np.empty(self.shape)
+        grid = _Grid(rng, slices, size)
+        anatomy = _Anatomy(rng, self.shape)
+        distance = _LesionDistance(rng, self.shape)
+        for number in range(slices):
+            self.tissue[number], radius, self.caps[number] = anatomy.place(grid, number)
+            self.inside[number] = radius < 1
+            self.away[number] = distance.measure(grid, number, radius)
 
 
-def lesion_free_image(rng: np.random.Generator, head: Head, name: str) -> np.ndarray:
-    """Make one sequence of a head without its tumour.
+class LesionFreeImage:
+    """One sequence of a head without its tumour.
 
     Args:
-        rng: Where the random numbers come from.
+        rng: Where the random numbers come from; all are drawn at once.
         head: The head.
         name: A key of `INTENSITIES`.
-
-    Returns:
-        Array of shape `(slices, size, size)`, float32; white matter in T1 is about 0.7.
     """
-    image = _tissue_image(rng, name, head.tissue)
-    if name in ("FLAIR", "T2"):
-        image = image + head.caps
-    return image * np.exp(0.16 * _smooth_noise(rng, image.shape, (3, 3)))
+
+    def __init__(self, rng: np.random.Generator, head: Head, name: str):
+        self._head, self._name = head, name
+        self._tissues = _TissueImage(rng, name, head)
+        self._bias = _SmoothNoise(rng, head.shape, (3, 3))
+
+    def image(self, number: int) -> np.ndarray:
+        """Make a slice, float32; white matter in T1 is about 0.7."""
+        image = self._tissues.image(number)
+        if self._name in ("FLAIR", "T2"):
+            image = image + self._head.caps[number]
+        return image * np.exp(0.16 * self._bias[number])
 
 
-def _head_grid(rng: np.random.Generator, slices: int, size: int) -> _Grid:
-    z = np.linspace(-0.85, 0.92, slices, dtype=np.float32)[:, None, None]
-    axis = np.linspace(-1, 1, size, dtype=np.float32)
-    y, x = axis[None, :, None] - rng.uniform(-0.05, 0.05), axis[None, None, :] - rng.uniform(-0.05, 0.05)
-    angle = rng.uniform(-0.15, 0.15)
-    turned_x, turned_y = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-    return _Grid(z, turned_y / rng.uniform(0.82, 0.92), turned_x / rng.uniform(0.68, 0.78))
+class _Grid:
+    """Coordinates of every voxel: x to the left ear, y to the nose, z to the crown, the head about one unit wide."""
+
+    def __init__(self, rng: np.random.Generator, slices: int, size: int):
+        self.z = np.linspace(-0.85, 0.92, slices, dtype=np.float32)
+        axis = np.linspace(-1, 1, size, dtype=np.float32)
+        y, x = axis[:, None] - rng.uniform(-0.05, 0.05), axis[None, :] - rng.uniform(-0.05, 0.05)
+        angle = rng.uniform(-0.15, 0.15)
+        turned_x, turned_y = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
+        self.y, self.x = turned_y / rng.uniform(0.82, 0.92), turned_x / rng.uniform(0.68, 0.78)
+        #: From the axis through the middle.
+        self.radius = np.sqrt(self.x**2 + self.y**2)
+        #: From the nearer of two ventricles beside the midline, but for z.
+        self.ventricle = np.minimum(
+            ((self.x - 0.13) / 0.09) ** 2 + ((self.y + 0.02) / 0.30) ** 2,
+            ((self.x + 0.13) / 0.09) ** 2 + ((self.y + 0.02) / 0.30) ** 2,
+        )
 
 
-def _anatomy(rng: np.random.Generator, grid: _Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place the tissues: their numbers, the distance from the middle (1 at the skin), and bright caps and spots."""
-    shape = grid.shape
-    radius = np.sqrt(grid.x**2 + grid.y**2) / np.sqrt(1.02 - 0.75 * grid.z**2)
-    radius = radius * (1 + 0.015 * _smooth_noise(rng, shape, (3, 6)))
-    folds = _smooth_noise(rng, shape, (6, 22))
-    tissue = np.zeros(shape, np.uint8)
-    for number, edge in ((1, 1.0), (2, 0.90 + rng.uniform(-0.02, 0.02)), (3, 0.83), (4, 0.79)):
-        tissue[radius < edge] = number
-    brain = radius < 0.79
-    tissue[brain & (radius + 0.10 * folds < 0.62)] = 5
-    tissue[brain & (radius > 0.66) & (folds > 1.1)] = 3
-    # Two ventricles beside the midline, and what is bright around them without being a tumour.
-    side = np.minimum(
-        ((grid.x - 0.13) / 0.09) ** 2 + ((grid.y + 0.02) / 0.30) ** 2,
-        ((grid.x + 0.13) / 0.09) ** 2 + ((grid.y + 0.02) / 0.30) ** 2,
-    )
-    ventricle = side + (grid.z / 0.45) ** 2 + 0.15 * _smooth_noise(rng, shape, (4, 10))
-    tissue[brain & (ventricle < 1)] = 3
-    caps = np.where(brain & (ventricle >= 1) & (ventricle < 1.5), rng.uniform(0.1, 0.4), 0)
-    spots = _smooth_noise(rng, shape, (shape[0], 40)) > 2.6
-    caps = np.maximum(caps, np.where(brain & spots, 0.4, 0))
-    return tissue, radius, caps.astype(np.float32)
+class _Anatomy:
+    """Where the tissues lie."""
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int]):
+        self._skin = _SmoothNoise(rng, shape, (3, 6))
+        self._folds = _SmoothNoise(rng, shape, (6, 22))
+        self._skull = 0.90 + rng.uniform(-0.02, 0.02)
+        self._ventricles = _SmoothNoise(rng, shape, (4, 10))
+        self._brightness = rng.uniform(0.1, 0.4)
+        self._spots = _SmoothNoise(rng, shape, (shape[0], 40))
+
+    def place(self, grid: _Grid, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give a slice's tissues, the distance from the middle (1 at the skin), and bright caps and spots."""
+        z, folds = grid.z[number], self._folds[number]
+        radius = grid.radius / np.sqrt(1.02 - 0.75 * z**2)
+        radius = radius * (1 + 0.015 * self._skin[number])
+        tissue = np.zeros(radius.shape, np.uint8)
+        for kind, edge in ((1, 1.0), (2, self._skull), (3, 0.83), (4, 0.79)):
+            tissue[radius < edge] = kind
+        brain = radius < 0.79
+        tissue[brain & (radius + 0.10 * folds < 0.62)] = 5
+        tissue[brain & (radius > 0.66) & (folds > 1.1)] = 3
+        ventricle = grid.ventricle + (z / 0.45) ** 2 + 0.15 * self._ventricles[number]
+        tissue[brain & (ventricle < 1)] = 3
+        caps = np.where(brain & (ventricle >= 1) & (ventricle < 1.5), self._brightness, 0)
+        caps = np.maximum(caps, np.where(brain & (self._spots[number] > 2.6), 0.4, 0))
+        return tissue, radius, caps
 
 
-def _lesion_distance(rng: np.random.Generator, grid: _Grid, radius: np.ndarray) -> np.ndarray:
-    """Place a tumour: the distance from its middle, 1 at its edge."""
-    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.55)
-    center = (rng.uniform(-0.3, 0.4), distance * np.sin(angle), distance * np.cos(angle))
-    extent = rng.uniform(0.18, 0.36)
-    stretch = rng.uniform(0.8, 1.25, 2)
-    away = np.sqrt(
-        ((grid.z - center[0]) / (1.2 * extent)) ** 2
-        + ((grid.y - center[1]) / (extent * stretch[0])) ** 2
-        + ((grid.x - center[2]) / (extent * stretch[1])) ** 2
-    )
-    away = away + 0.16 * _smooth_noise(rng, grid.shape, (5, 9))
-    # The skull holds it.
-    return np.maximum(away, 1 + (radius - 0.79) * 8)
+class _LesionDistance:
+    """Where a tumour lies."""
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int]):
+        angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.55)
+        self._center = (rng.uniform(-0.3, 0.4), distance * np.sin(angle), distance * np.cos(angle))
+        self._extent = rng.uniform(0.18, 0.36)
+        self._stretch = rng.uniform(0.8, 1.25, 2)
+        self._noise = _SmoothNoise(rng, shape, (5, 9))
+
+    def measure(self, grid: _Grid, number: int, radius: np.ndarray) -> np.ndarray:
+        """Give the distance of a slice's voxels from the tumour's middle, 1 at its edge."""
+        center, extent, stretch = self._center, self._extent, self._stretch
+        away = np.sqrt(
+            ((grid.z[number] - center[0]) / (1.2 * extent)) ** 2
+            + ((grid.y - center[1]) / (extent * stretch[0])) ** 2
+            + ((grid.x - center[2]) / (extent * stretch[1])) ** 2
+        )
+        away = away + 0.16 * self._noise[number]
+        # The skull holds it.
+        return np.maximum(away, 1 + (radius - 0.79) * 8)
 
 
-def _lesion(rng: np.random.Generator, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the tumour's weight (above one half is tumour) and that of its core."""
-    core_size = rng.choice([0.0, rng.uniform(0.3, 0.55)])
-    return _sigmoid((1 - away) * 14), _sigmoid((core_size - away) * 14) if core_size else np.zeros_like(away)
+class _Lesion:
+    """The weight of a tumour and of its core."""
+
+    def __init__(self, rng: np.random.Generator):
+        self._core = rng.choice([0.0, rng.uniform(0.3, 0.55)])
+
+    def weights(self, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the tumour's weight in a slice (above one half is tumour) and that of its core."""
+        core = _sigmoid((self._core - away) * 14) if self._core else np.zeros_like(away)
+        return _sigmoid((1 - away) * 14), core
 
 
-def _tissue_image(rng: np.random.Generator, name: str, tissue: np.ndarray) -> np.ndarray:
-    image = np.asarray(INTENSITIES[name], np.float32)[tissue]
-    image = image * (1 + 0.05 * _smooth_noise(rng, tissue.shape, (len(tissue), 48)))
-    return np.stack([cv2.GaussianBlur(plane, (0, 0), tissue.shape[1] / 200) for plane in image])
+class _TissueImage:
+    """One sequence of the tissues alone."""
+
+    def __init__(self, rng: np.random.Generator, name: str, head: Head):
+        self._values = np.asarray(INTENSITIES[name], np.float32)
+        self._tissue = head.tissue
+        self._grain = _SmoothNoise(rng, head.shape, (head.shape[0], 48))
+
+    def image(self, number: int) -> np.ndarray:
+        """Make a slice."""
+        image = self._values[self._tissue[number]]
+        image = image * (1 + 0.05 * self._grain[number])
+        return cv2.GaussianBlur(image, (0, 0), len(image) / 200)
 
 
-def _modality(
-    rng: np.random.Generator, name: str, head: Head, *, lesion: np.ndarray, core: np.ndarray, contrast: float
-) -> np.ndarray:
-    shape = head.grid.shape
-    image = _tissue_image(rng, name, head.tissue)
-    texture = 0.07 * _smooth_noise(rng, shape, (6, 24))
-    if name == "FLAIR":
-        image = image + head.caps * (1 - lesion)
-        image = image * (1 - lesion) + lesion * (0.58 + contrast + texture) - core * rng.uniform(0.1, 0.45)
-    else:
-        image = image * (1 - lesion) + lesion * (0.45 + texture)
-    if name == "T1ce" and core.any():
-        rim = core * (1 - core) * 4
-        image = image + 0.5 * rim
-    bias = np.exp(0.16 * _smooth_noise(rng, shape, (3, 3)))
-    return image * bias
+class _Modality:
+    """One sequence of a head with its tumour."""
+
+    def __init__(self, rng: np.random.Generator, name: str, head: Head, contrast: float):
+        self._head, self._name, self._contrast = head, name, contrast
+        self._tissues = _TissueImage(rng, name, head)
+        self._texture = _SmoothNoise(rng, head.shape, (6, 24))
+        self._depth = rng.uniform(0.1, 0.45) if name == "FLAIR" else 0.0
+        self._bias = _SmoothNoise(rng, head.shape, (3, 3))
+
+    def image(self, number: int, lesion: np.ndarray, core: np.ndarray) -> np.ndarray:
+        """Make a slice."""
+        image, texture = self._tissues.image(number), 0.07 * self._texture[number]
+        if self._name == "FLAIR":
+            image = image + self._head.caps[number] * (1 - lesion)
+            image = image * (1 - lesion) + lesion * (0.58 + self._contrast + texture) - core * self._depth
+        else:
+            image = image * (1 - lesion) + lesion * (0.45 + texture)
+        if self._name == "T1ce":
+            rim = core * (1 - core) * 4
+            image = image + 0.5 * rim
+        return image * np.exp(0.16 * self._bias[number])
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
