@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py --environments ~/peers                  # all: half an hour on two cores, 12 GB of disk
     python benchmarks/peers.py --environments ~/peers --only augment slice
-    python benchmarks/peers.py --environments ~/peers --quick -o /tmp/peers.md   # whether every contender works
+    python benchmarks/peers.py --environments ~/peers --quick -o look.md   # whether every contender works
 
 Each contender runs in an environment of its own, which is made on first use, and in a process of its own, which waits
 while another computes. All get the same images, masks, loss and optimizer; networks of one name differ between

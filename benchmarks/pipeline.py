@@ -110,6 +110,7 @@ def make_model(options: argparse.Namespace):
     """Build and compile the network for four sequences and three regions."""
     from brainseg_keras.data.inputs.targets import Target
     from brainseg_keras.models import build_model
+    from brainseg_keras.training.cpu import speed_up
     from brainseg_keras.training.setup import compile_model
 
     shape = (options.size, options.size, 4)
@@ -117,6 +118,7 @@ def make_model(options: argparse.Namespace):
         options.architecture, input_shape=shape, num_classes=3, filters=options.filters, classifier_activation="sigmoid"
     )
     compile_model(model, settings(options), Target("regions"))
+    speed_up(model)
     return model
 
 

@@ -1,5 +1,6 @@
 """The page that benchmarks/peers.py writes, from what it measured."""
 
+from collections.abc import Callable
 from typing import Any
 
 from peers import table
@@ -64,24 +65,28 @@ def _growth(records: list, matrix: float) -> list[str]:
     return table.summary(table.grouped(records), matrix)
 
 
+def _plain(unit: str) -> Callable[[list, float], list[str]]:
+    return lambda records, matrix: table.plain_rows(records, unit)
+
+
 SECTIONS = {
     "networks": ("Training step and inference", _networks),
     "growth": ("Growth with size, batch and width: the fastest of ours and of the others", _growth),
     "augment": (
         "Augmentation of image and mask, on one core: 256x256x3, rotation, flip, zoom",
-        lambda records, matrix: table.plain_rows(records, "images/s"),
+        _plain("images/s"),
     ),
     "volume": (
         "A patient's files to its masks, warm: the shipped network with its mirror image",
-        lambda records, matrix: table.plain_rows(records, "slices/s"),
+        _plain("slices/s"),
     ),
     "slice": (
         "One slice to its mask, from a cold process: 128 pixels, with its mirror image",
-        lambda records, matrix: table.plain_rows(records, "seconds"),
+        _plain("seconds"),
     ),
     "batches": (
         "Files to the first training batch, from a cold process: 16 slices of 256 pixels, augmented",
-        lambda records, matrix: table.plain_rows(records, "seconds"),
+        _plain("seconds"),
     ),
     "memory": ("Peak memory of a fresh process", lambda records, matrix: table.memory_rows(records)),
 }

@@ -140,7 +140,7 @@ def suite_of(file: str) -> tuple[str, ...]:
     return tuple(f"tests/test_{name}.py" for name in names)
 
 
-def tests_of(file: str) -> tuple[str, ...]:
+def suite_with_examples(file: str) -> tuple[str, ...]:
     """Name the tests that a change of a file has to pass: its suite, and the examples in its docstrings."""
     module = "brainseg_keras." + file.removesuffix(".py").replace("/", ".")
     examples = ">>> " in (PACKAGE / file).read_text(encoding="utf-8")
@@ -265,7 +265,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 30) -> list[
     mutants, results, usual = list(mutants), [], {}
     with tempfile.TemporaryDirectory(prefix="brainseg-mutants-") as scratch:
         slots = [Slot(Path(scratch) / str(number)) for number in range(jobs)]
-        for test in sorted({test for mutant in mutants for test in tests_of(mutant.file)}):
+        for test in sorted({test for mutant in mutants for test in suite_with_examples(mutant.file)}):
             slots[0].start([test])
             while not (verdict := slots[0].finish()):
                 select.select([slots[0].end], [], [], 1)
@@ -278,7 +278,7 @@ def run(mutants: Iterable[Mutant], *, jobs: int = 1, spare: float = 30) -> list[
             while waiting and len(running) < jobs:
                 slot = next(slot for slot in slots if slot not in running)
                 running[slot] = waiting.pop()
-                tests = tests_of(running[slot].file)
+                tests = suite_with_examples(running[slot].file)
                 slot.start(tests, running[slot], spare + 3 * sum(usual[test] for test in tests))
             select.select([slot.end for slot in running], [], [], 1)
             for slot, mutant in list(running.items()):

@@ -72,8 +72,8 @@ def test_every_file_of_these_rooms_has_tests():
 
 def test_the_examples_of_a_file_are_among_its_tests():
     example = "tests/test_docs.py::test_examples_in_docstrings_run[brainseg_keras.data.splits]"
-    assert mutants.tests_of("data/splits.py") == (*mutants.suite_of("data/splits.py"), example)
-    assert mutants.tests_of("data/formats/pictures.py") == mutants.suite_of("data/formats/pictures.py")
+    assert mutants.suite_with_examples("data/splits.py") == (*mutants.suite_of("data/splits.py"), example)
+    assert mutants.suite_with_examples("data/formats/pictures.py") == mutants.suite_of("data/formats/pictures.py")
 
 
 def test_what_is_called_the_same_is_there_to_be_changed():
