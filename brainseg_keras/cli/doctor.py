@@ -3,12 +3,12 @@
 import json
 import os
 import platform
-from importlib import metadata, util
+from importlib import util
 from typing import Any
 
 import typer
 
-from brainseg_keras._version import __version__
+from brainseg_keras._version import __version__, installed_version
 from brainseg_keras.errors import install_line
 
 #: Engines of `--engine`, and the distribution of each.
@@ -72,7 +72,7 @@ def diagnose() -> dict[str, Any]:
     problems = [
         f"{name} is missing: pip install {name}" for name, module in REQUIRED.items() if util.find_spec(module) is None
     ]
-    if _version("opencv-python") and _version("opencv-python-headless"):
+    if installed_version("opencv-python") and installed_version("opencv-python-headless"):
         problems.append(
             "opencv-python and opencv-python-headless overwrite each other: pip uninstall -y opencv-python "
             "opencv-python-headless && pip install opencv-python-headless"
@@ -83,8 +83,8 @@ def diagnose() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "versions": {name: version for name in names if (version := _version(name))},
-        "engines": {name: version for name, package in _ENGINES.items() if (version := _version(package))},
+        "versions": {name: version for name in names if (version := installed_version(name))},
+        "engines": {name: version for name, package in _ENGINES.items() if (version := installed_version(package))},
         "missing": missing,
         "problems": problems,
         **({} if problems else _devices()),
@@ -104,13 +104,6 @@ def _devices() -> dict[str, Any]:
         # Importing this package sets it, unless the user has chosen otherwise.
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0" if backend == "tensorflow" else None,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _show(found: dict[str, Any]) -> None:

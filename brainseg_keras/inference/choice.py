@@ -8,11 +8,12 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 import numpy as np
 
+from brainseg_keras._version import installed_version
 from brainseg_keras.cache import cache_folder
 from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.files import write_json
@@ -101,12 +102,5 @@ def _remembered(path: Path) -> str | None:
 def _key(digest: str, names: Sequence[str]) -> str:
     """Tell apart what may change the answer: the network, the machine, the libraries."""
     machine = [platform.node(), platform.machine(), os.cpu_count(), platform.python_version()]
-    content = json.dumps([digest, list(names), machine, [_version(name) for name in _LIBRARIES]])
+    content = json.dumps([digest, list(names), machine, [installed_version(name) for name in _LIBRARIES]])
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

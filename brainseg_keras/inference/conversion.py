@@ -1,7 +1,6 @@
 """Keras networks as ONNX: written and compared with Keras, and kept in the user's cache for the next start."""
 
 import contextlib
-import hashlib
 import io
 import json
 import logging
@@ -15,6 +14,7 @@ import numpy as np
 from brainseg_keras.cache import cache_folder
 from brainseg_keras.errors import InputError, TrainingError, first_line, optional_import
 from brainseg_keras.files import write_json, write_whole
+from brainseg_keras.models.shipped import file_digest
 
 #: Largest difference of a probability from Keras' that a float32 network in another form may have.
 PARITY = 1e-4
@@ -84,12 +84,6 @@ def can_convert(digest: str) -> bool:
     """Say whether `converted` may have an answer: it is there, or what makes it is installed."""
     there = (cache_folder() / "networks" / f"{digest}.onnx").is_file()
     return there or all(util.find_spec(name) for name in ("tf2onnx", "onnx"))
-
-
-def file_digest(path: Path) -> str:
-    """Compute the sha256 of a file."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _convert(model: Any, path: Path) -> None:

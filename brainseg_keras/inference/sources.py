@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainseg_keras.inference.checked import checked
-from brainseg_keras.inference.conversion import can_convert, converted, file_digest
+from brainseg_keras.inference.conversion import can_convert, converted
 from brainseg_keras.inference.engines import Opened
 from brainseg_keras.models.registry import load_pretrained
-from brainseg_keras.models.shipped import ONNX, announce, pretrained_info, shipped_file
+from brainseg_keras.models.shipped import ONNX, announce, file_digest, pretrained_info, shipped_file
 
 #: Engines that read ONNX.
 _READ_ONNX = ("onnx", "openvino")

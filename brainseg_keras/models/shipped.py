@@ -70,10 +70,16 @@ def shipped_file(name: str, kind: tuple[str, str] = WEIGHTS) -> Path:
     """
     ending, entry = kind
     path = Path(str(_folder() / f"{name}{ending}"))
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none: it is missing"
+    found = file_digest(path) if path.is_file() else "none: it is missing"
     if found != pretrained_info(name)[entry]:
         raise InputError(f"The weights {path} are damaged (sha256 {found[:12]}...). Install the package again.")
     return path
+
+
+def file_digest(path: Path) -> str:
+    """Compute the sha256 of a file."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def announce(name: str) -> None:

@@ -2,10 +2,11 @@
 
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
 import keras
+
+from brainseg_keras._version import installed_version
 
 
 def versions() -> dict[str, str | None]:
@@ -19,14 +20,7 @@ def versions() -> dict[str, str | None]:
         True
     """
     names = ("brainseg_keras", "keras", keras.backend.backend(), "numpy", "opencv-python-headless")
-    return {name: _version(name) for name in names} | {"python": platform.python_version()}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return {name: installed_version(name) for name in names} | {"python": platform.python_version()}
 
 
 def processor() -> str:
