@@ -23,17 +23,18 @@ def plain_console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Yield items under a bar on standard error, with time left; without a terminal silently.
+def progress_bar(items: Sequence[Item], what: str, console: "Console | None" = None) -> Iterator[Item]:
+    """Yield items under a bar, with time left; without a terminal silently.
 
     Args:
         items: What to go through.
         what: Said before the bar.
+        console: Where; default standard error.
 
     Yields:
         The items.
     """
     from rich.progress import track
 
-    console = plain_console(stderr=True)
+    console = console or plain_console(stderr=True)
     yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)

@@ -199,7 +199,7 @@ def test_tensorflow_stays_in_its_rooms(source):
 ROWS = (
     {"errors"},
     {"ranges", "cache", "files", "registry", "shapes", "_version", "_registration"},
-    {"html", "visualization"},
+    {"html", "terminal", "visualization"},
     {"models", "losses", "metrics", "data", "evaluation"},
     {"postprocessing"},
     {"spec"},

@@ -11,9 +11,9 @@ import typer
 from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.options import JSON, number, takes_layout
-from brainseg_keras.cli.progress import progress_bar
 from brainseg_keras.errors import InputError
 from brainseg_keras.ranges import Range
+from brainseg_keras.terminal import progress_bar
 
 app = typer.Typer(help="Phantom, manifests and packed data.", no_args_is_help=True)
 
@@ -157,10 +157,10 @@ def check(
     """Look for what spoils a training: leaks, bad masks, blank slices. Exit code 2 on errors, 1 on warnings."""
     from rich.table import Table
 
-    from brainseg_keras.cli.progress import plain_console
     from brainseg_keras.data.checking.checks import check_data
     from brainseg_keras.files import MAKER, check_replaceable, write_json, write_whole
     from brainseg_keras.reports.data_page import write_data_page
+    from brainseg_keras.terminal import plain_console
 
     if output is not None:
         for name, mark in (("findings.json", '"findings"'), ("findings.html", MAKER)):

@@ -32,7 +32,7 @@ def models_command(
         return
     from rich.table import Table
 
-    from brainseg_keras.cli.progress import plain_console
+    from brainseg_keras.terminal import plain_console
 
     table = Table("architecture", "input", "parameters", "GFLOPs", "reference", box=None)
     for row in rows:

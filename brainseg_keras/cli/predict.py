@@ -8,8 +8,8 @@ import typer
 from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.options import number
-from brainseg_keras.cli.progress import progress_bar
 from brainseg_keras.errors import IncompleteError
+from brainseg_keras.terminal import progress_bar
 
 
 def predict_command(

@@ -10,9 +10,9 @@ import typer
 from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.options import DATA, JSON, ROOT, number, takes_layout
-from brainseg_keras.cli.progress import plain_console, progress_bar
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_output
+from brainseg_keras.terminal import plain_console, progress_bar
 
 
 @takes_layout

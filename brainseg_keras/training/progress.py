@@ -2,20 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import keras
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    track,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 @dataclass
@@ -113,20 +104,3 @@ class ProgressBar(keras.callbacks.Callback):
         """Take the bar off the terminal."""
         if self._shown:
             self._bar.stop()
-
-
-def reading_bar(console: Console, what: str) -> Callable[[Sequence[str]], Iterator[str]]:
-    """Make what wraps a list of patients that are read: on a terminal a bar, elsewhere nothing.
-
-    Args:
-        console: The terminal.
-        what: Said before the bar.
-
-    Returns:
-        A function from the names to the names.
-    """
-
-    def wrap(names: Sequence[str]) -> Iterator[str]:
-        yield from track(names, what, console=console, transient=True, disable=not console.is_terminal)
-
-    return wrap

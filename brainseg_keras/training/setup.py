@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -21,12 +22,12 @@ from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics import DiceCoefficient
 from brainseg_keras.models import build_model
 from brainseg_keras.spec import NetworkSpec
+from brainseg_keras.terminal import progress_bar
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.machine import versions
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.patients import remember_patients
 from brainseg_keras.training.precision import dtype_policy
-from brainseg_keras.training.progress import reading_bar
 from brainseg_keras.training.validation import PatientValidator
 
 
@@ -57,7 +58,7 @@ def open_data(config: TrainingConfig, known: Roles, console: Console) -> Remembe
         labels=config.labels,
         image_pattern=config.image_pattern,
         label_pattern=config.label_pattern,
-        progress=reading_bar(console, "listing patients"),
+        progress=partial(progress_bar, what="listing patients", console=console),
     )
     source = remember_patients(opened, known)
     for split in ("train", "val"):
@@ -102,7 +103,7 @@ def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, c
         spec.preprocessing,
         target=spec.target,
         context=spec.context,
-        progress=reading_bar(console, "reading training patients"),
+        progress=partial(progress_bar, what="reading training patients", console=console),
     )
     config.check_data(len(slices.images), spec.depth)
     batches = SliceBatches(
@@ -113,7 +114,9 @@ def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, c
         target=spec.target,
         seed=config.seed,
     )
-    validator = PatientValidator(source, spec, progress=reading_bar(console, "reading validation patients"))
+    validator = PatientValidator(
+        source, spec, progress=partial(progress_bar, what="reading validation patients", console=console)
+    )
     return TrainingData(batches, validator)
 
 
@@ -139,8 +142,6 @@ def compile_model(model: keras.Model, config: TrainingConfig, target: Target) ->
     dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
     loss = get_loss(config.loss, include_background=not target.exclusive)
     model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
-    # Else its variables would be made inside the training step, which is then traced twice: half of the time to start.
-    model.optimizer.build(model.trainable_variables)
 
 
 def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
