@@ -112,7 +112,10 @@ def test_everything_that_is_tried_is_scored_as_it_would_be_used():
     equals = table[table.mean_dice >= table.mean_dice.max() - 1e-3].assign(off=(table.threshold - 0.5).abs())
     simplest = equals.sort_values(["flip", "largest_component", "smallest_component", "off"]).iloc[0]
     assert vars(tuned.postprocessing) == simplest[SETTINGS].to_dict()
-    assert len(equals) > 5 and simplest.smallest_component < table.smallest_component[0]
+    assert len(equals) > 5 and equals.largest_component.any() and not simplest.largest_component
+    assert (equals.smallest_component > simplest.smallest_component).any()
+    tied = table[table.mean_dice == table.mean_dice.max()]
+    assert tied.sort_values(["flip", "largest_component", "smallest_component", "threshold"]).equals(tied)
     assert tuned.record["mean_dice"] == simplest.mean_dice
     plain = table[(table[SETTINGS] == pd.Series(vars(Postprocessing()))).all(axis=1)]
     assert tuned.record["mean_dice_default"] == plain.mean_dice.item() < simplest.mean_dice

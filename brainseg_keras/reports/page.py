@@ -155,7 +155,7 @@ def _classification(report: dict[str, Any], by: str) -> pd.DataFrame:
 def _each_patient(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["role", "dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"]
     columns += ["lesions", "lesions_found", "lesions_invented", "volume_true", "volume_pred"]
-    return table.sort_values("dice").set_index("patient")[columns]
+    return table.sort_values("dice", kind="stable").set_index("patient")[columns]
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -184,7 +184,7 @@ def _against_volume(evaluation: Evaluation, file: io.BytesIO) -> None:
 
 
 def _gallery(evaluation: Evaluation) -> str:
-    order = evaluation.per_patient.sort_values("dice")
+    order = evaluation.per_patient.sort_values("dice", kind="stable")
     figures = []
     for row in order[order.patient.isin(list(evaluation.pictures))].itertuples():
         image, truth, answer = evaluation.pictures[row.patient]

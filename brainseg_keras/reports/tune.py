@@ -108,7 +108,9 @@ def tune(
     )
     if file is not None:
         write_json(file, record)
-    return Tuned(choices[best], table.sort_values("mean_dice", ascending=False, ignore_index=True), record)
+    # Equals stay in the order in which they were tried; else their order would depend on the processor.
+    table = table.sort_values("mean_dice", ascending=False, ignore_index=True, kind="stable")
+    return Tuned(choices[best], table, record)
 
 
 def _warning(patients: int, settings: int) -> str | None:
