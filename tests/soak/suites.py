@@ -38,6 +38,7 @@ TESTS = {
     "data/pipeline.py": "batches",
     "data/stored_rows.py": "patient_cache",
     "data/inputs/preprocessing.py": "preprocessing batches augmentation",
+    "data/inputs/ranks.py": "ranks preprocessing",
     "data/roles.py": "roles roles_json",
     "data/scans.py": "find_scans refusals predict",
     "data/sources.py": "sources formats lgg nifti pairs store bad_input phantom",

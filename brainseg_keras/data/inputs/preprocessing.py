@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from brainseg_keras import ranges
+from brainseg_keras.data.inputs.ranks import exceeds, percentile
 from brainseg_keras.errors import InputError
 from brainseg_keras.ranges import Range
 
@@ -34,20 +35,22 @@ def intensity_range(images: np.ndarray) -> np.ndarray:
         >>> intensity_range(images).tolist()
         [[0.0, 50.0]]
     """
-    pixels = images.reshape(-1, images.shape[-1])
-    if not np.isfinite(pixels).all():
+    planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(images, -1, 0)]
+    if images.dtype != np.uint8 and not all(np.isfinite(plane).all() for plane in planes):
         raise InputError("The image holds NaN or infinite values. Replace them, or leave the slice out.")
-    background = np.percentile(pixels, 1, axis=0)
-    bright = np.percentile(pixels, 99.5, axis=0)
-    above = pixels > background + _HEAD_SHARE * (bright - background)
-    head, most = above.all(axis=1), above.mean(axis=1) > 0.5
+    background = np.array([percentile(plane, 1) for plane in planes])
+    bright = np.array([percentile(plane, 99.5) for plane in planes])
+    levels = background + _HEAD_SHARE * (bright - background)
+    above = [exceeds(plane, level) for plane, level in zip(planes, levels, strict=True)]
+    head, most = np.logical_and.reduce(above), 2 * np.add.reduce(above, dtype=np.int16) > len(above)
     if head.mean() < 0.5 * most.mean():
         # One channel is empty, or its background is saturated: the others outvote it.
         head = most
     # Where even they share nothing, each channel speaks for itself.
+    shared = head.mean() > 0.01
     tissue = [
-        np.median(channel[inside]) if (inside := head if head.mean() > 0.01 else own).any() else channel.max()
-        for channel, own in zip(pixels.T, above.T, strict=True)
+        percentile(plane, 50, inside) if (inside := head if shared else own).any() else plane.max()
+        for plane, own in zip(planes, above, strict=True)
     ]
     tissue = np.maximum(tissue, background + 1e-3 * np.maximum(1, np.abs(background)))
     return np.stack([background, tissue], axis=1).astype(np.float32)
