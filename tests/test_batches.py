@@ -290,3 +290,17 @@ def test_without_augmentation_the_training_slices_are_the_stored_ones(phantom):
     assert all(image.tobytes() in known for images, _ in dataset for image in images.numpy())
     augmented = make_dataset(phantom, size=32, batch_size=4)
     assert not any(image.tobytes() in known for images, _ in augmented for image in images.numpy())
+
+
+@pytest.mark.slow
+def test_python_ends_while_pipelines_make_batches(store):
+    """TensorFlow's threads ask for batches until the end: one pipeline alone aborts or hangs without care."""
+    script = (
+        "import sys; from brainseg_keras import make_dataset; "
+        "kept = [iter(make_dataset(sys.argv[1], size=128, batch_size=4)) for _ in range(3)]; "
+        "print([len(next(batches)[0]) for batches in kept])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(store)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[4, 4, 4]\n"), done.stderr

@@ -1,5 +1,9 @@
 """Batches as Keras eats them: a tf.data pipeline, and a PyDataset for backends without TensorFlow."""
 
+import atexit
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +107,11 @@ def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, end
     # tf.data makes as many batches at once as there are cores; threads inside OpenCV would only wait for each other.
     cv2.setNumThreads(1)
     sample_images, sample_masks = batches[0]
+    ask = _Calls(batches.__getitem__)
     shapes = [(None, *sample.shape[1:]) for sample in (sample_images, sample_masks)]
 
     def make(step):
-        pair = tf.numpy_function(lambda s: batches[int(s)], [step], [tf.float32, tf.float32], stateful=False)
+        pair = tf.numpy_function(ask, [step], [tf.float32, tf.float32], stateful=False)
         return tuple(tf.ensure_shape(array, shape) for array, shape in zip(pair, shapes, strict=True))
 
     if endless:
@@ -116,6 +121,36 @@ def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, end
     else:
         steps = _one_epoch_a_pass(tf, batches.steps_per_epoch, start)
     return steps.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+class _Calls:
+    """Calls from TensorFlow's threads. One that is under way when Python ends would abort it, or hang it for good.
+
+    Args:
+        make: Gives the batch of a step.
+    """
+
+    def __init__(self, make: Callable[[int], tuple[np.ndarray, np.ndarray]]):
+        self._make, self._running, self._last, self._ends = make, 0, time.monotonic(), False
+        self._lock = threading.Lock()
+        atexit.register(self._end)
+
+    def __call__(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._ends:
+            raise StopIteration
+        with self._lock:
+            self._running += 1
+        try:
+            return self._make(int(step))
+        finally:
+            with self._lock:
+                self._running, self._last = self._running - 1, time.monotonic()
+
+    def _end(self) -> None:
+        self._ends, begun = True, time.monotonic()
+        # What was asked for is handed over after the call: a moment without any.
+        while time.monotonic() - begun < 10 and (self._running or time.monotonic() - max(begun, self._last) < 0.1):
+            time.sleep(0.01)
 
 
 def _one_epoch_a_pass(tf: Any, steps_per_epoch: int, start: int) -> Any:
