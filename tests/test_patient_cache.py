@@ -316,6 +316,16 @@ def test_what_was_used_longest_ago_goes_first(cache, store, monkeypatch):
     assert not [entry for entry in patient_cache.entries() if entry.about["size"] == 30]
 
 
+def test_room_is_made_for_what_all_patients_take(cache, store, monkeypatch):
+    """Two patients have been read by then; the room is that of all, and a little more."""
+    load_slices(open_source(store), "train", Preprocessing(32))
+    one = patient_cache.entries()[0].size
+    monkeypatch.setattr(patient_cache, "_MEMORY_LIMIT", one // 3)
+    monkeypatch.setenv("BRAINSEG_CACHE_LIMIT", str(1.3 * one / 1e9))
+    load_slices(open_source(store), "train", Preprocessing(33))
+    assert [entry.about["size"] for entry in patient_cache.entries()] == [33]
+
+
 def test_a_removed_entry_serves_on_whoever_has_opened_it(cache, store):
     slices = load_slices(open_source(store), "train", Preprocessing(32))
     expected = in_memory(open_source(store), "train", Preprocessing(32)).images

@@ -39,6 +39,12 @@ def test_a_manifest_stands_beside_its_images_or_says_their_root(slices, tmp_path
         open_source(data / "beside.csv", root=tmp_path / "elsewhere")
 
 
+def test_progress_is_shown_of_the_patients_of_a_folder(phantom):
+    shown = []
+    source = open_source(phantom, progress=lambda names: (shown.append(name) or name for name in names))
+    assert shown == sorted(set(source.table.patient))
+
+
 def test_splits_of_a_seed_say_so_and_written_ones_do_not(phantom, tmp_path):
     """Those of a run come before the former, however the channels are chosen."""
     write_manifest(open_source(phantom).table, tmp_path / "m.csv")

@@ -94,6 +94,7 @@ def diagnose() -> dict[str, Any]:
 def _devices() -> dict[str, Any]:
     import keras
 
+    from brainseg_keras.training.machine import onednn_trouble
     from brainseg_keras.training.precision import choose_precision
 
     backend = keras.backend.backend()
@@ -101,8 +102,7 @@ def _devices() -> dict[str, Any]:
         "backend": backend,
         "devices": [str(device) for device in keras.distribution.list_devices()] or ["CPU"],
         "precision": choose_precision("auto", separable=False),
-        # Importing this package sets it, unless the user has chosen otherwise.
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0" if backend == "tensorflow" else None,
+        "onednn": (onednn_trouble() or "oneDNN is on") if backend == "tensorflow" else None,
     }
 
 
@@ -112,11 +112,8 @@ def _show(found: dict[str, Any]) -> None:
         devices = ", ".join(found["devices"])
         typer.echo(f"backend {found['backend']} on {devices}, {found['cores']} cores, --precision auto is", nl=False)
         typer.echo(f" {found['precision']}")
-        if found["onednn"] is not None:
-            state = (
-                "on" if found["onednn"] else "off: unset TF_ENABLE_ONEDNN_OPTS, networks train up to 2.5 times as fast"
-            )
-            typer.echo(f"oneDNN {state}")
+        if found["onednn"]:
+            typer.echo(found["onednn"])
     typer.echo(f"engines for predictions: {', '.join(found['engines'])}")
     typer.echo(", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for name, cure in found["missing"].items():

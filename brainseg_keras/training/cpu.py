@@ -1,11 +1,15 @@
 """Faster steps on CPUs: what TensorFlow works out slowly there, worked out by other operations of TensorFlow."""
 
+import functools
+import logging
 import types
 from typing import Any
 
 import keras
 
-from brainseg_keras.training.machine import processor_flags, read_cpuinfo
+from brainseg_keras.training.machine import onednn_trouble, processor_flags, read_cpuinfo
+
+_log = logging.getLogger(__name__)
 
 #: Below so many channels on either side of a kernel TensorFlow's own gradient is the faster one.
 _FEW_CHANNELS = 16
@@ -46,6 +50,7 @@ def speed_up(model: keras.Model) -> bool:
 
     if tf.config.list_physical_devices("GPU"):
         return False
+    _warn_once()
     wide = any(flag.startswith("avx512") for flag in processor_flags(read_cpuinfo()))
     changed = False
     for layer in model.layers:
@@ -56,6 +61,12 @@ def speed_up(model: keras.Model) -> bool:
             layer.convolution_op = types.MethodType(_convolve, layer)
             changed = True
     return changed
+
+
+@functools.cache
+def _warn_once() -> None:
+    if trouble := onednn_trouble():
+        _log.warning("%s.", trouble)
 
 
 def _has_slow_gradient(layer: keras.layers.Layer) -> bool:

@@ -43,7 +43,7 @@ TESTS = {
     "data/scans.py": "find_scans refusals predict",
     "data/sources.py": "sources formats lgg nifti pairs store bad_input phantom",
     "data/splits.py": "splits manifest",
-    "data/store.py": "store",
+    "data/store.py": "store patient_cache",
     "data/inputs/targets.py": "targets",
     "data/writing.py": "brats",
     "data/volumes.py": "lgg sources store bad_input predict batches",
