@@ -1,9 +1,10 @@
 """Trained networks as SavedModel, ONNX or LiteRT, each compared with Keras before it is called done."""
 
 import errno
+import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from brainseg_keras.files import write_json, write_whole
 from brainseg_keras.inference.conversion import PARITY, quiet, sample_for, write_onnx
 from brainseg_keras.inference.networks import information_file, load_network
 from brainseg_keras.inference.predictor import Predictor
-from brainseg_keras.models.folding import fold_batch_norm
-from brainseg_keras.spec import read_json
+from brainseg_keras.models.folding import fold_batch_norm, scale_logits
+from brainseg_keras.spec import NetworkSpec, read_json
 
 FORMATS = ("savedmodel", "onnx", "litert")
 QUANTIZATIONS = ("dynamic", "int8")
@@ -23,6 +24,7 @@ _NORMALIZATION = (
     "(x - background) / (tissue - background), clipped to [0, 4]; per volume and channel: background is the 1st "
     "percentile, tissue the median inside the head"
 )
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Exported:
 
     Args:
         path: The file, or the folder of a SavedModel.
-        difference: Largest difference of a probability from Keras'.
+        difference: Largest difference of a probability from Keras', beyond what float32 rounds off there.
         information: The JSON beside it: preprocessing, postprocessing, channels.
     """
 
@@ -45,8 +47,9 @@ def export(
 ) -> Exported:
     """Export a network for use without Keras, in float32 and for any batch size.
 
-    BatchNormalization is folded into the convolutions. Preprocessing stays outside the graph: its parameters stand in
-    a JSON beside it (`lgg.onnx.json`), which `brainseg predict --model` reads; an ONNX file also holds them itself.
+    BatchNormalization is folded into the convolutions, and the calibration into the last of them. Preprocessing stays
+    outside the graph: its parameters stand in a JSON beside it (`lgg.onnx.json`), which `brainseg predict --model`
+    reads; an ONNX file also holds them itself.
 
     Args:
         model: Run folder, `.keras` file, shipped name, or a `Predictor` of one.
@@ -75,16 +78,19 @@ def export(
     if original is None:
         raise InputError(f"{predictor.name} is an export already. Give the run or the .keras file it came from.")
     keras_model = fold_batch_norm(original)
+    spec = _calibrate(keras_model, predictor)
     sample = sample_for(keras_model)
     # Keras' ONNX export wants a model that has been called.
     keras_model(sample)
-    expected = np.asarray(original(sample, training=False), np.float32)
-    content = predictor.spec.to_info() | {"format": format, "quantize": quantize, "normalization": _NORMALIZATION}
+    answer = np.asarray(original(sample, training=False), np.float32)
+    lowest, highest = _expected(answer, predictor.spec) if spec.calibration.in_network else (answer, answer)
+    content = spec.to_info() | {"format": format, "quantize": quantize, "normalization": _NORMALIZATION}
     differences = []
 
     def write_and_compare(scratch: Path) -> None:
         _write(keras_model, scratch, format, quantize, content)
-        differences.append(float(np.abs(_runner(format, scratch)(sample) - expected).max()))
+        found = _runner(format, scratch)(sample)
+        differences.append(float(np.maximum(lowest - found, found - highest).max()))
         if quantize is None and not differences[0] < PARITY:
             raise TrainingError(
                 f"The {format} export differs from Keras by {differences[0]:.2g}, more than {PARITY:g}."
@@ -94,6 +100,34 @@ def export(
 
     write_whole(path, write_and_compare)
     return Exported(path, differences[0], information)
+
+
+def _calibrate(model: Any, predictor: Predictor) -> NetworkSpec:
+    """Write the calibration into a copy's own weights, where that can be; gives the spec of what came out."""
+    spec = predictor.spec
+    calibration, classes = spec.calibration, len(spec.target.channels)
+    if not calibration.changes:
+        return spec
+    bias = calibration.bias
+    shift = [-bias] + [0.0] * (classes - 1) if spec.target.exclusive else [bias] * classes
+    if scale_logits(model, 1 / calibration.temperature, shift):
+        return replace(spec, calibration=replace(calibration, in_network=True))
+    _log.warning(
+        "%s does not end in a convolution and a sigmoid or softmax: its calibration stands in the JSON alone, and "
+        "other programs have to apply it.",
+        predictor.name,
+    )
+    return spec
+
+
+def _expected(answer: np.ndarray, spec: NetworkSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrate Keras' answer. A sigmoid near 1 is rounded, so that its logit lies between two bounds."""
+    if spec.target.exclusive:
+        expected = spec.calibration.apply(answer, exclusive=True)
+        return expected, expected
+    step = np.finfo(np.float32).eps
+    lowest, highest = (spec.calibration.apply(answer + change, exclusive=False) for change in (-step, step))
+    return lowest, highest
 
 
 def _check(path: Path, information: Path, format: str, quantize: str | None) -> None:

@@ -1,7 +1,6 @@
 """From probabilities to a mask: what `brainseg tune` chooses on the validation patients."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras import ranges
+from brainseg_keras.calibration import Calibration, read_beside
 from brainseg_keras.data.inputs.targets import Target
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation.lesions import bounding_box, label_lesions
 
 FILE = "postprocess.json"
+#: What tells it from somebody else's file of that name.
+MARK = '"chosen_on"'
+VALIDATION, OUT_OF_FOLD = "validation patients", "out-of-fold patients"
 #: The cure of a damaged one.
 TUNE_AGAIN = "Restore it, or tune again."
 
@@ -105,9 +108,12 @@ class Tuning:
     """On whom a postprocessing was chosen.
 
     Args:
-        patients: Checksums of the slices of each validation patient, by name.
+        patients: Checksums of the slices of each of these patients, by name.
         tried: How many settings the choice was among.
         warning: What is to be said of it, or None.
+        temperature: Of the calibration on whose probabilities the threshold was chosen.
+        bias: Of the same.
+        chosen_on: What these patients were: `VALIDATION` or `OUT_OF_FOLD`.
 
     Example:
         >>> str(Tuning({"A": (), "B": ()}, tried=340))
@@ -117,21 +123,32 @@ class Tuning:
     patients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tried: int | None = None
     warning: str | None = None
+    temperature: float = 1.0
+    bias: float = 0.0
+    chosen_on: str = VALIDATION
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration on whose probabilities the threshold was chosen."""
+        return Calibration(self.temperature, self.bias)
 
     def __str__(self) -> str:
         """Say it in a few words for a report."""
-        said = f"validation patients (brainseg tune: the best of {self.tried} settings, n = {len(self.patients)})"
+        command = "brainseg out-of-fold" if self.chosen_on == OUT_OF_FOLD else "brainseg tune"
+        said = f"{self.chosen_on} ({command}: the best of {self.tried} settings, n = {len(self.patients)})"
         return said + (f". {self.warning}" if self.warning else "")
 
     def to_info(self) -> dict[str, Any]:
         """Give what stands of it in a JSON file."""
         return {
             "n": len(self.patients),
-            "chosen_on": "validation patients",
+            "chosen_on": self.chosen_on,
             "patients": list(self.patients),
             "checksums": {name: " ".join(slices) for name, slices in self.patients.items()},
             "tried": self.tried,
             "warning": self.warning,
+            "temperature": self.temperature,
+            "bias": self.bias,
         }
 
     @classmethod
@@ -139,7 +156,8 @@ class Tuning:
         """Read what `to_info` gave."""
         checksums = content.get("checksums", {})
         patients = {name: tuple(checksums.get(name, "").split()) for name in content.get("patients", [])}
-        return cls(patients, content.get("tried"), content.get("warning"))
+        names = ("tried", "warning", "temperature", "bias", "chosen_on")
+        return cls(patients, **{name: content[name] for name in names if name in content})
 
 
 def choice_from_info(content: Mapping[str, Any]) -> tuple[Postprocessing, Tuning | None]:
@@ -175,14 +193,4 @@ def read_choice(folder: Path) -> tuple[Postprocessing, Tuning | None] | None:
     Raises:
         InputError: The file is not JSON of names and values, or a value is out of its range.
     """
-    path = folder / FILE
-    if not path.exists():
-        return None
-    with reading(path, TUNE_AGAIN):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(error.strerror) from error
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds no names with values, but {type(content).__name__}")
-        return choice_from_info(content)
+    return read_beside(folder / FILE, TUNE_AGAIN, choice_from_info)

@@ -15,6 +15,7 @@ class Range:
         low: The smallest.
         high: The largest.
         usual: What is taken where none is given; None where each place has its own.
+        why: What is said of a number outside, where that is no matter of course.
 
     Example:
         >>> Range(1, 8).check("depth", 3)
@@ -26,6 +27,7 @@ class Range:
     low: float
     high: float
     usual: float | None = None
+    why: str = ""
 
     @property
     def whole(self) -> bool:
@@ -45,7 +47,9 @@ class Range:
         kind = numbers.Integral if self.whole else numbers.Real
         # NaN is neither above nor below.
         if isinstance(value, bool) or not isinstance(value, kind) or not self.low <= value <= self.high:
-            raise InputError(f"{name} is a {'whole number' if self.whole else 'number'} {self}. Received: {value!r}.")
+            kind_said = "whole number" if self.whole else "number"
+            why = f": {self.why}" if self.why else ""
+            raise InputError(f"{name} is a {kind_said} {self}{why}. Received: {value!r}.")
 
     def describe(self, text: str) -> str:
         """Add the range to a help text.
@@ -73,10 +77,13 @@ SHARE = Range(0.0, 1.0)
 BATCH_SIZE = Range(1, 4096)
 CONTEXT = Range(0, 8)
 FOLDS = Range(2, 1000)
+# Of two folds one part trains, the other validates.
+TESTED_FOLDS = Range(3, FOLDS.high, why="with two folds nobody is left to test")
 # Filters, in stored pixels and in OpenCV's clip limit.
 BLUR = Range(0.0, 50.0)
 CLAHE = Range(0.0, 100.0)
-# Augmentation: degrees, changes of scale and contrast (1 doubles), shares of the side, spread where tissue is 1.
+# Augmentation: degrees, changes of scale and contrast (1 doubles), shares of the side, spread where tissue is 1, and
+# probabilities. An elastic displacement of more than the largest here could fold the head.
 ROTATE = Range(0.0, 180.0, usual=15.0)
 FLIP = Range(0.0, 1.0, usual=0.5)
 ZOOM = Range(0.0, 1.0, usual=0.15)
@@ -84,8 +91,15 @@ SHIFT = Range(0.0, 0.5, usual=0.06)
 INTENSITY = Range(0.0, 1.0, usual=0.2)
 NOISE = Range(0.0, 1.0, usual=0.03)
 STAND_IN = Range(0.0, 1.0, usual=0.0)
+DARKEN = Range(0.0, 1.0, usual=0.0)
+PASTE = Range(0.0, 1.0, usual=0.0)
+BIAS_FIELD = Range(0.0, 1.0, usual=0.0)
+LOW_RESOLUTION = Range(0.0, 1.0, usual=0.0)
+ELASTIC = Range(0.0, 0.05, usual=0.0)
 # From probabilities to masks and scores.
 THRESHOLD = Range(0.001, 0.999)
+TEMPERATURE = Range(0.01, 100.0)
+BIAS = Range(-50.0, 50.0)
 SMALLEST_COMPONENT = Range(0, 10**9)
 SPACING = Range(0.001, 1000.0)
 TOLERANCE = Range(0.0, 1000.0)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from brainseg_keras.errors import InputError
+
 
 class Registry(Mapping):
     """A mapping from names to functions or classes, each imported when it is first asked for.
@@ -38,6 +40,19 @@ class Registry(Mapping):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def check(self, what: str, name: Any) -> None:
+        """Refuse what is not the name of an entry.
+
+        Args:
+            what: What to call it in the message.
+            name: The word.
+
+        Raises:
+            InputError: It is refused; the message has the names, and the nearest.
+        """
+        if not isinstance(name, str) or name not in self:
+            raise InputError(f"{what} must be one of {', '.join(self)}. Received: {name!r}.{closest(self, name)}")
+
     def public_names(self, beside: str | None = None) -> dict[str, list[str]]:
         """Return the files of the room, each with what it holds.
 
@@ -63,11 +78,17 @@ ARCHITECTURES = Registry(
         "mod_r2au_net": "recurrent.mod_r2au_net",
     },
 )
+#: Recipes that take `recurrence` and `norm_per_step`; what else a training can set all of them take.
+RECURRENT = ("r2_unet", "ar2_unet", "mod_r2au_net")
+#: Words for ways of up-sampling and of normalization.
+UPS = ("nearest_conv", "nearest", "transposed")
+NORMS = ("batch", "group", "instance")
 #: What `--loss` may name. The pure function beside a class is called `<name>_loss`.
 LOSSES = Registry(
     "brainseg_keras.losses",
     {
         "binary_focal": "focal.BinaryFocalLoss",
+        "bce": "focal.BCELoss",
         "dice": "overlap.DiceLoss",
         "dice_focal": "compound.DiceFocalLoss",
         "jaccard": "overlap.JaccardLoss",
@@ -76,6 +97,20 @@ LOSSES = Registry(
         "bce_dice": "compound.BCEDiceLoss",
     },
 )
+#: Losses in which `alpha` weighs tumour, where class balancing is applied.
+BALANCED = ("binary_focal", "dice_focal")
+_FOCAL, _OVERLAP = ("alpha", "gamma"), ("smooth", "reduce_over")
+#: What a training can set of each loss.
+LOSS_OPTIONS = {
+    "binary_focal": _FOCAL,
+    "bce": (),
+    "dice": _OVERLAP,
+    "dice_focal": ("dice_weight", "focal_weight", *_FOCAL, *_OVERLAP),
+    "jaccard": _OVERLAP,
+    "tversky": ("alpha", "beta", *_OVERLAP),
+    "focal_tversky": ("alpha", "beta", "gamma", *_OVERLAP),
+    "bce_dice": ("bce_weight", "dice_weight", *_OVERLAP),
+}
 #: The columns of a history, in their order.
 METRICS = Registry(
     "brainseg_keras.metrics",
@@ -87,6 +122,8 @@ METRICS = Registry(
         "pixel_accuracy": "pixels.PixelAccuracy",
     },
 )
+#: What `--target` may name, see `Target`.
+TARGETS = ("tumour", "classes", "regions")
 #: What can run a trained network, and `auto`, which takes the fastest of them (inference/engines/).
 ENGINES = ("auto", "keras", "onnx", "openvino")
 

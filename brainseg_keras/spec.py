@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from brainseg_keras import ranges
+from brainseg_keras.calibration import Calibration
 from brainseg_keras.data.formats.lgg import CHANNELS
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
 from brainseg_keras.data.roles import Roles
 from brainseg_keras.errors import InputError, reading
+from brainseg_keras.expectation import Expectation
 from brainseg_keras.postprocessing import Postprocessing, Tuning, choice_from_info
 
 #: Of the JSON that this package writes beside a network.
@@ -23,9 +25,11 @@ RESTORE = "Restore it; without it the network's preprocessing and channels are u
 _KINDS: dict[str, type] = {
     "architecture": str,
     "arguments": dict,
+    "calibration": dict,
     "channels": list,
     "context": int,
     "data": str,
+    "expectation": dict,
     "license": str,
     "manifest_sha256": str,
     "postprocessing": dict,
@@ -46,7 +50,9 @@ class NetworkSpec:
         preprocessing: How stored slices become its input.
         context: Neighboring slices on each side that it sees.
         postprocessing: How its probabilities become masks.
+        calibration: How the network's own probabilities become those that all else sees.
         tuning: On whom `postprocessing` was chosen; None where it is the default or was given.
+        expectation: How good its masks are likely to be, and of which scans; None where nobody measured.
         roles: The patients that it has met, and as what.
         architecture: Name of its recipe; None where nothing says.
         arguments: Of the recipe.
@@ -69,6 +75,8 @@ class NetworkSpec:
     context: int = 0
     postprocessing: Postprocessing = Postprocessing()
     tuning: Tuning | None = None
+    calibration: Calibration = Calibration()
+    expectation: Expectation | None = None
     roles: Roles = Roles(complete=False)
     architecture: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -161,6 +169,8 @@ class NetworkSpec:
             "context": self.context,
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "postprocessing": dataclasses.asdict(self.postprocessing) | tuning,
+            "calibration": None if self.calibration == Calibration() else self.calibration.to_info(),
+            "expectation": self.expectation and self.expectation.to_info(),
             "roles": self.roles.to_info(),
             "data": self.data,
             "manifest_sha256": self.manifest_sha256,
@@ -200,10 +210,14 @@ class NetworkSpec:
             known["preprocessing"] = Preprocessing(**content["preprocessing"])
         if "postprocessing" in content:
             known["postprocessing"], known["tuning"] = choice_from_info(content["postprocessing"])
+        if "calibration" in content:
+            known["calibration"] = Calibration.from_info(content["calibration"])
+        if "expectation" in content:
+            known["expectation"] = Expectation.from_info(content["expectation"])
         if "roles" in content:
             known["roles"] = Roles.from_info(content["roles"])
         spec = cls(**known) if shapes is None else cls.guess(*shapes, **known)
-        return spec.with_choice(spec.postprocessing, spec.tuning)
+        return spec.with_calibration(spec.calibration)
 
     def with_choice(self, postprocessing: Postprocessing, tuning: Tuning | None) -> "NetworkSpec":
         """Give the same network what was chosen for it; those on whom it was chosen have met it then.
@@ -215,8 +229,31 @@ class NetworkSpec:
         Returns:
             Another description.
         """
-        roles = self.roles.with_tuned(tuning.patients) if tuning else self.roles
-        return replace(self, postprocessing=postprocessing, tuning=tuning, roles=roles)
+        if tuning is None:
+            return replace(self, postprocessing=postprocessing, tuning=None)
+        roles, present = self.roles.with_tuned(tuning.patients), self.calibration
+        threshold = present.map_threshold(postprocessing.threshold, tuning.calibration)
+        tuning = replace(tuning, temperature=present.temperature, bias=present.bias)
+        return replace(self, postprocessing=replace(postprocessing, threshold=threshold), tuning=tuning, roles=roles)
+
+    def with_calibration(self, calibration: Calibration) -> "NetworkSpec":
+        """Give the same network another calibration; those on whom it was fitted have met it then.
+
+        A threshold that was chosen on other probabilities moves with them; one that was not chosen stays.
+
+        Args:
+            calibration: The new one.
+
+        Returns:
+            Another description.
+
+        Example:
+            >>> spec = NetworkSpec(("FLAIR",)).with_choice(Postprocessing(0.2), Tuning())
+            >>> round(spec.with_calibration(Calibration(temperature=0.5)).postprocessing.threshold, 4)
+            0.0588
+        """
+        twin = replace(self, calibration=calibration, roles=self.roles.with_tuned(calibration.patients))
+        return twin.with_choice(self.postprocessing, self.tuning)
 
 
 def _names(count: int) -> tuple[str, ...]:

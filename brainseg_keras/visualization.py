@@ -182,7 +182,7 @@ def _enlarge(gray: np.ndarray, scale: int) -> np.ndarray:
 
 
 def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> None:
-    """Draw the curves of a run: loss, Dice per validation patient, learning rate.
+    """Draw the curves of a run: loss, Dice and IoU per validation patient, pixel accuracy, learning rate.
 
     Args:
         history: Content of history.csv.
@@ -193,24 +193,30 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, score, rate = figure.subplots(1, 3)
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    (loss, score), (accuracy, rate) = figure.subplots(2, 2)
     epochs = history.epoch
-    loss.plot(epochs, history.loss, label="training", color="tab:blue")
-    loss.plot(epochs, history.val_loss, label="validation", color="tab:orange")
+    for axes, name in ((loss, "loss"), (accuracy, "pixel_accuracy")):
+        axes.plot(epochs, history[name], label="training", color="tab:blue")
+        axes.plot(epochs, history[f"val_{name}"], label="validation", color="tab:orange")
     loss.set(title="Loss", yscale="linear" if (history[["loss", "val_loss"]] <= 0).any(axis=None) else "log")
-    loss.legend(frameon=False)
+    for numbers in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
+        # 0.6, where a scale of logarithms would write it as a power of ten.
+        numbers("{x:g}")
+    accuracy.set(title="Pixel accuracy")
     patients = int(history.val_patients.iloc[-1])
-    score.plot(epochs, history.val_dice, label="mean", color="tab:green")
-    score.plot(epochs, history.val_dice_median, label="median", color="tab:green", linestyle="--")
+    score.plot(epochs, history.val_dice, label="Dice, mean", color="tab:green")
+    score.plot(epochs, history.val_dice_median, label="Dice, median", color="tab:green", linestyle="--")
     score.fill_between(
-        epochs, history.val_dice_min, history.val_dice, color="tab:green", alpha=0.15, label="to the worst"
+        epochs, history.val_dice_min, history.val_dice, color="tab:green", alpha=0.15, label="Dice, to the worst"
     )
-    score.set(title=f"Dice per validation patient (n = {patients})", ylim=(0, 1))
-    score.legend(frameon=False, loc="lower right")
+    score.plot(epochs, history.val_iou, label="IoU, mean", color="tab:purple")
+    score.set(title=f"Dice and IoU per validation patient (n = {patients})", ylim=(0, 1))
     rate.plot(epochs, history.learning_rate, color="tab:gray")
     rate.set(title="Learning rate at the epoch's end")
-    for axes in (loss, score, rate):
+    for axes, place in ((loss, "upper right"), (score, "lower right"), (accuracy, "lower right")):
+        axes.legend(frameon=False, loc=place)
+    for axes in (loss, score, accuracy, rate):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)

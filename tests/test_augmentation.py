@@ -311,3 +311,84 @@ def test_nothing_stands_in_unless_asked():
     first, _ = Augmentation()(images, masks, np.random.default_rng(3))
     second, _ = Augmentation(stand_in=0.0, stand_in_channel=2)(images, masks, np.random.default_rng(3))
     np.testing.assert_array_equal(first, second)
+
+
+ALL_ON = {"darken": 0.7, "paste": 0.7, "bias_field": 0.3, "low_resolution": 0.5, "elastic": 0.04}
+
+
+def heads(dtype, channels=3, count=6):
+    """Heads with a texture of their own, each other one with a tumour."""
+    y, x = np.mgrid[:40, :40]
+    images = np.random.default_rng(0).integers(60, 140, (count, 40, 40, channels)).astype(dtype)
+    images[:, np.hypot(y - 20, x - 20) > 17] = 0
+    masks = np.zeros((count, 40, 40, 1), np.uint8)
+    masks[::2, 14:26, 16:24] = 255
+    return images, masks, np.tile(np.float32([0, 100]), (count, channels, 1))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("name", [*ALL_ON, "all"])
+def test_what_is_on_is_a_function_of_the_generator_and_treats_neighbors_alike(name, dtype):
+    images, masks, ranges = heads(dtype)
+    stacked = np.concatenate([images] * 3, axis=-1), masks, np.tile(ranges, (1, 3, 1))
+    copies = [array.copy() for array in stacked]
+    augment = Augmentation(noise=0, **(ALL_ON if name == "all" else {name: ALL_ON[name]}))
+    moved, moved_masks = augment.normalized(*stacked, np.random.default_rng(3), context=1)
+    for array, copy in zip(stacked, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    again = augment.normalized(*stacked, np.random.default_rng(3), context=1)
+    np.testing.assert_array_equal(moved, again[0])
+    np.testing.assert_array_equal(moved_masks, again[1])
+    np.testing.assert_array_equal(moved[..., :3], moved[..., 3:6])
+    np.testing.assert_array_equal(moved[..., :3], moved[..., 6:])
+    plain, plain_masks = Augmentation(noise=0).normalized(*stacked, np.random.default_rng(3), context=1)
+    assert (moved != plain).any()
+    assert moved_masks.dtype == np.uint8 and moved.dtype == np.float32 and np.isfinite(moved).all()
+    # Only what moves or pastes changes a mask; the rest leaves the draws of the others as they are.
+    assert (moved_masks != plain_masks).any() == (name in ("paste", "elastic", "all"))
+    if name == "paste":
+        untouched = (moved == plain).all(axis=-1)
+        np.testing.assert_array_equal(moved_masks[untouched], plain_masks[untouched])
+        assert 0.5 < untouched.mean() < 1
+    if name in ("darken", "bias_field"):
+        assert (moved[plain == 0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_elastic_moves_image_and_mask_by_one_map(dtype):
+    masks = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 48), "uint8"), (0, 0), 4)
+    masks = np.stack([cv2.normalize(masks, None, 0, 255, cv2.NORM_MINMAX)] * 3)[..., None]
+    images = np.repeat(masks, 3, axis=-1).astype(dtype)
+    ranges = np.tile(np.float32([0, 255]), (3, 3, 1))
+    elastic = Augmentation(elastic=0.05, **GEOMETRY)
+    moved, moved_masks = elastic.normalized(images, masks, ranges, np.random.default_rng(1))
+    np.testing.assert_allclose(moved[..., 1], moved_masks[..., 0] / 255, atol=1.01 / 255)
+    stiff = Augmentation(**GEOMETRY).normalized(images, masks, ranges, np.random.default_rng(1))
+    assert np.abs(moved_masks.astype(int) - stiff[1]).max() > 30
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_what_bends_into_view_is_each_channels_own_background(dtype):
+    background = np.array([20, 60, 90])
+    images = np.tile(background, (4, 32, 32, 1)).astype(dtype)
+    ranges = np.tile(np.stack([background, background + 50], axis=-1).astype("float32"), (4, 1, 1))
+    masks = np.full((4, 32, 32, 1), 255, "uint8")
+    moved, moved_masks = Augmentation(elastic=0.05, bias_field=0.5, noise=0).normalized(
+        images, masks, ranges, np.random.default_rng(2)
+    )
+    assert (moved == 0).all()
+    assert 0 < moved_masks.mean() < 255
+
+
+def test_a_slice_with_a_sequence_that_stands_in_is_pasted_among_its_like():
+    """FLAIR alone, three times: no pixel of it may come to have three pictures, nor the other way round."""
+    images, masks, _ = heads("float32", count=40)
+    images /= 100
+    still = {"rotate": 0, "flip": 0, "zoom": 0, "shift": 0, "intensity": 0, "noise": 0}
+    augment = Augmentation(**still, paste=1.0, darken=1.0, stand_in=0.5)
+    changed, _ = augment(images, masks, np.random.default_rng(0))
+    alike = (changed[..., 1] == changed[..., 0]) & (changed[..., 2] == changed[..., 0])
+    head = (images > 0).all(axis=-1)
+    shares = np.array([own[inside].mean() for own, inside in zip(alike, head, strict=True)])
+    assert ((shares == 1) | (shares < 0.05)).all()
+    assert 4 < (shares == 1).sum() < 20

@@ -251,17 +251,25 @@ def test_make_dataset_reads_one_split_and_repeats_by_seed(phantom):
 def test_what_make_dataset_is_told_arrives(tmp_path):
     """Filters, target, neighbors and share, in either split; each changes the batches."""
     folder = FOLDER_FORMATS["nifti"].write_phantom(tmp_path / "data", patients=3, slices=6, size=32, seed=1)
-    told = {"size": 32, "blur": 1.0, "clahe": 2.0, "target": "classes", "context": 1, "batch_size": 4}
+    told = {
+        "size": 32,
+        "blur": 1.0,
+        "clahe": 2.0,
+        "inner_tissue": True,
+        "target": "classes",
+        "context": 1,
+        "batch_size": 4,
+    }
     target = Target("classes")
     loaded = {
-        split: load_slices(open_source(folder), split, Preprocessing(32, 1.0, 2.0), target=target, context=1)
+        split: load_slices(open_source(folder), split, Preprocessing(32, 1.0, 2.0, True), target=target, context=1)
         for split in ("train", "val")
     }
     whole = OrderedBatches(loaded["val"], batch_size=4, target=target)
-    drawn = SliceBatches(loaded["train"], batch_size=4, tumour_share=1.0, seed=3, target=target)
+    drawn = SliceBatches(loaded["train"], batch_size=4, tumour_share=1.0, balance_patients=True, seed=3, target=target)
     found = (
         make_dataset(folder, split="val", **told),
-        make_dataset(folder, tumour_share=1.0, seed=3, augmentation=None, **told),
+        make_dataset(folder, tumour_share=1.0, balance_patients=True, seed=3, augmentation=None, **told),
     )
     for batches, dataset in zip((whole, drawn), found, strict=True):
         assert len(dataset) == batches.steps_per_epoch
@@ -304,3 +312,64 @@ def test_python_ends_while_pipelines_make_batches(store):
         [sys.executable, "-c", script, str(store)], capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout) == (0, "[4, 4, 4]\n"), done.stderr
+
+
+def of_patients(counts, without=6):
+    """Slices of patients A, B, C, ... with so many tumour slices each, in a mixed order; then some without."""
+    data = slices(sum(counts), without)
+    names = np.repeat(list("ABCDEFGH"[: len(counts)]), counts)
+    names = names[np.random.default_rng(0).permutation(len(names))]
+    return data._replace(patients=np.concatenate([names, np.resize(names, without)]).astype(object))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    batch_size=st.integers(1, 7),
+    share=st.sampled_from([0.5, 1.0, 0.3, None]),
+    seed=st.integers(0, 99),
+)
+def test_balanced_each_patient_comes_once_in_a_turn_and_each_of_its_slices_once_in_a_pass(
+    counts, batch_size, share, seed
+):
+    data = of_patients(counts)
+    batches = SliceBatches(data, batch_size=batch_size, tumour_share=share, balance_patients=True, seed=seed)
+    drawn = np.concatenate([batches.indices(step) for step in range(80)])
+    tumour = drawn if share is None else drawn[drawn < sum(counts)]
+    members = len(data.images) if share is None else sum(counts)
+    patients = data.patients[tumour]
+    each = sorted(set(data.patients))
+    for start in range(0, len(tumour) - len(each) + 1, len(each)):
+        assert sorted(patients[start : start + len(each)]) == each
+    for name in each:
+        own, all_of_it = tumour[patients == name], np.flatnonzero(data.patients[:members] == name)
+        for start in range(0, len(own) - len(all_of_it) + 1, len(all_of_it)):
+            assert sorted(own[start : start + len(all_of_it)]) == list(all_of_it)
+    if share:
+        assert abs((drawn < sum(counts)).sum() - share * len(drawn)) < 0.501
+    for step in (57, 3):
+        np.testing.assert_array_equal(batches.indices(step), drawn[step * batch_size : (step + 1) * batch_size])
+
+
+def test_balanced_turns_differ_and_slices_without_tumour_are_drawn_as_ever():
+    data = of_patients((1, 8, 4, 4))
+    balanced, plain = (SliceBatches(data, batch_size=8, balance_patients=choice) for choice in (True, False))
+    turns = [tuple(data.patients[balanced.indices(step)[:4]]) for step in range(30)]
+    assert len(set(turns)) > 12
+    rare = int(np.flatnonzero(data.patients[:17] == "A").item())
+    counts = [sum((b.indices(step) == rare).sum() for step in range(34)) for b in (balanced, plain)]
+    assert counts == [34, 8], "of 136 tumour slices a quarter, or one in seventeen"
+    for step in range(10):
+        np.testing.assert_array_equal(balanced.indices(step)[4:], plain.indices(step)[4:])
+    # The orders of two patients with as many slices are not one.
+    orders = {
+        name: [i for s in range(40) for i in balanced.indices(s)[:4] if data.patients[i] == name] for name in "CD"
+    }
+    ranks = [np.searchsorted(np.flatnonzero(data.patients[:17] == name), own) for name, own in orders.items()]
+    assert (ranks[0] != ranks[1]).any()
+
+
+def test_balance_without_tumour_anywhere_is_of_all_slices():
+    data = slices(0, 5)._replace(patients=np.array(list("AAABB"), object))
+    drawn = [SliceBatches(data, batch_size=2, balance_patients=True).indices(step) for step in range(6)]
+    assert all(sorted(data.patients[batch]) == ["A", "B"] for batch in drawn)

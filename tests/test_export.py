@@ -50,7 +50,7 @@ def test_an_export_carries_its_preprocessing_and_predicts_the_same_masks(format,
     done = export(predictor, tmp_path / FILES[format], format=format)
     assert done.difference < 1e-4
     content = json.loads(done.information.read_text())
-    assert content["preprocessing"] == {"size": 48, "blur": 0.0, "clahe": 0.0}
+    assert content["preprocessing"] == {"size": 48, "blur": 0.0, "clahe": 0.0, "inner_tissue": False}
     assert content["channels"] == list(CHANNELS)
     assert not list(tmp_path.glob(".export-*"))
     if format == "savedmodel":

@@ -22,6 +22,7 @@ from brainseg_keras import ranges
 from brainseg_keras.cli import app
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_output, expand
+from brainseg_keras.registry import LOSS_OPTIONS
 from brainseg_keras.training.config import WIDEST, TrainingConfig
 
 #: Flags and arguments that take words; each has its own list of what it knows, or is free.
@@ -33,7 +34,10 @@ WORDS = {
     "label_pattern": "a regular expression",
     "target": "kinds",
     "architecture": "names",
+    "up": "kinds",
+    "norm": "kinds",
     "loss": "names",
+    "reduce_over": "kinds",
     "precision": "kinds",
     "split": "kinds",
     "quantize": "kinds",
@@ -44,6 +48,7 @@ WORDS = {
     "name": "names",
     "spacing": "three numbers, tested by hand",
     "profile": "two numbers, tested by hand",
+    "freeze": "kinds",
 }
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
 WITHIN = {name: field.metadata["within"] for name, field in FIELDS.items() if field.metadata["within"]}
@@ -213,8 +218,16 @@ def test_profile_is_two_steps(text):
 @pytest.mark.parametrize("name", WITHIN)
 def test_a_setting_takes_both_ends_of_its_range_and_nothing_beyond(name):
     within = WITHIN[name]
-    # The two that bound each other.
-    others = {"depth": {"filters": 1}, "filters": {"depth": 4}}.get(name, {})
+    # Those that bound each other, and what only some networks and losses take.
+    needed = {
+        "depth": {"filters": 1},
+        "filters": {"depth": 4},
+        "fold": {"folds": 1000},
+        "recurrence": {"architecture": "r2_unet"},
+    }
+    others = needed.get(name, {})
+    if options := [loss for loss, options in LOSS_OPTIONS.items() if name in options]:
+        others = {"loss": options[-1]}
     for value in (within.low, within.high):
         assert getattr(TrainingConfig(**others | {name: value}), name) == value
     step = 1 if within.whole else 1e-9

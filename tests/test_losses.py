@@ -12,9 +12,12 @@ from brainseg_keras.losses import LOSSES, get_loss
 
 NAMES = list(LOSSES)
 OVERLAP = ["dice", "jaccard", "tversky", "focal_tversky"]
+# Means over pixels, which pooling a batch leaves alone.
+PIXELS = ["binary_focal", "bce"]
 # Every option away from its default, so that one that is dropped shows.
 OPTIONS = {
     "binary_focal": {"alpha": 0.6, "gamma": 1.5, "apply_class_balancing": True},
+    "bce": {},
     "dice": {"smooth": 2.0, "reduce_over": "batch"},
     "dice_focal": {"dice_weight": 2.0, "focal_weight": 3.0, "smooth": 4.0, "reduce_over": "batch"}
     | {"alpha": 0.3, "gamma": 1.0, "apply_class_balancing": True},
@@ -72,6 +75,7 @@ def numpy_loss(name, y, p, o):
             per_channel.append(
                 {
                     "binary_focal": focal.mean(),
+                    "bce": -np.log(right).mean(),
                     "dice": dice,
                     "dice_focal": o.get("dice_weight", 1) * dice + o.get("focal_weight", 5) * focal.mean(),
                     "jaccard": 1 - (inter + s) / (union + s),
@@ -101,6 +105,7 @@ Y, P = image([1, 1], [0, 0]), image([0.5, 1.0], [0.25, 0.0])
         ("binary_focal", {}, (0.25 * np.log(2) + 0.0625 * -np.log(0.75)) / 4),
         ("binary_focal", {"gamma": 0.0}, (np.log(2) - np.log(0.75)) / 4),
         ("binary_focal", {"gamma": 0.0, "apply_class_balancing": True}, (0.25 * np.log(2) - 0.75 * np.log(0.75)) / 4),
+        ("bce", {}, (np.log(2) - np.log(0.75)) / 4),
         ("dice_focal", {}, 0.75 / 4.75 + 5 * (0.25 * np.log(2) + 0.0625 * -np.log(0.75)) / 4),
         ("bce_dice", {}, 0.75 / 4.75 + (np.log(2) - np.log(0.75)) / 4),
     ],
@@ -211,7 +216,7 @@ def test_bounded_and_blind_to_pixel_order(name, seed):
     order = np.random.default_rng(seed).permutation(12)
     mixed = [a.reshape(2, 12)[:, order].reshape(2, 3, 4, 1) for a in (y, p)]
     assert float(get_loss(name)(*mixed)) == pytest.approx(value, rel=1e-5)
-    pooled = get_loss(name, **({} if name == "binary_focal" else {"reduce_over": "batch"}))
+    pooled = get_loss(name, **({} if name in PIXELS else {"reduce_over": "batch"}))
     assert float(pooled(y[::-1], p[::-1])) == pytest.approx(float(pooled(y, p)), rel=1e-5)
 
 
@@ -239,7 +244,7 @@ def test_repetition_scales_with_smooth(name):
 @pytest.mark.parametrize("reduce_over", ["image", "batch"])
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_mask(name, reduce_over):
-    options = {} if name == "binary_focal" else {"reduce_over": reduce_over}
+    options = {} if name in PIXELS else {"reduce_over": reduce_over}
     empty = np.zeros((2, 8, 8, 1), "float32")
     silent, gradient = value_and_gradient(get_loss(name, **options), empty, empty)
     assert silent == pytest.approx(0, abs=1e-6)
@@ -292,7 +297,7 @@ def test_nothing_costs_less_than_the_soft_truth_itself(name, seed, size):
     least = float(loss(y, y))
     assert least <= float(loss(y, other)) + 1e-6
     assert least <= float(loss(y, np.round(y))) + 1e-6
-    if name == "bce_dice":
+    if name in ("bce", "bce_dice"):
         inside = np.clip(y.astype("float64"), 1e-7, 1 - 1e-7)
         assert least == pytest.approx(-(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)).mean(), rel=1e-4)
     else:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import scores
 from brainseg_keras.metrics import METRICS, DiceCoefficient, PixelAccuracy, PixelRecall
+from brainseg_keras.metrics.together import SegmentationScores
 
 NAMES = list(METRICS)
 
@@ -220,3 +221,19 @@ def test_in_fit():
     assert counts.tp > 0
     assert {name: logs[name] for name in NAMES} == pytest.approx({n: getattr(scores, n)(counts) for n in NAMES})
     assert model.fit(x, y, batch_size=3, verbose=0).history.keys() >= set(NAMES)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_classes": 3}, {"num_classes": 3, "exclusive": False}])
+def test_scores_of_one_count_are_those_of_each_metric(options):
+    shape = (3, 4, 5, options.get("num_classes", 1))
+    together = SegmentationScores(**options)
+    apart = {name: METRICS[name](**options) for name in ("dice", "iou", "pixel_accuracy")}
+    for seed in (1, 2):
+        for metric in (together, *apart.values()):
+            metric.update_state(*sample(seed, shape))
+    assert len(together.variables) == len(DiceCoefficient().variables)
+    found = {name: float(value) for name, value in together.result().items()}
+    assert found == {name: float(metric.result()) for name, metric in apart.items()}
+    assert len(set(found.values())) == 3
+    again = keras.metrics.deserialize(keras.metrics.serialize(together))
+    assert again.get_config() == together.get_config()

@@ -135,6 +135,10 @@ def test_what_is_shown_is_what_was_scored(tmp_path):
     truths = {name: volume.masks > 0 for name, volume in volumes.items()}
     dice = {name: patient_dice(truths[name], chances[name] > 0.5) for name in volumes}
     assert scores.dice == pytest.approx(dice)
+    answers = {name: chances[name] > 0.5 for name in volumes}
+    iou = [(truths[name] & answers[name]).sum() / (truths[name] | answers[name]).sum() for name in volumes]
+    assert scores.iou == pytest.approx(np.mean(iou))
+    assert scores.pixel_accuracy == pytest.approx(np.mean([(truths[n] == answers[n]).mean() for n in volumes]))
     order = sorted(dice, key=dice.get)[:2]
     assert [shown.patient for shown in scores.worst] == order
     for shown in scores.worst:

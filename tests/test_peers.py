@@ -97,3 +97,28 @@ def test_the_page_shows_ratios_shares_and_why_a_line_is_missing():
     tables = page.split("\n\n")
     for block in (block.splitlines() for block in tables if block.startswith("|")):
         assert len({line.count("|") for line in block}) == 1
+
+
+def test_other_packages_get_what_a_user_has_and_no_test_mask(phantom, tmp_path):
+    import numpy as np
+    import rivals
+    from peers import rival_training
+
+    from brainseg_keras.data.sources import open_source
+
+    source = open_source(phantom)
+    rivals.write_patients(source, tmp_path)
+    splits = source.table.groupby("split").patient.unique()
+    for split, names in splits.items():
+        kinds = ("images",) if split == "test" else ("images", "masks")
+        assert {file.name for file in (tmp_path / split).iterdir()} == {f"{n}.{k}.npy" for n in names for k in kinds}
+    images, masks = rival_training.read(tmp_path / "val", 24)
+    volumes = [source.volume(name) for name in sorted(splits["val"])]
+    assert images.shape == (8 * len(volumes), 24, 24, 3) and masks.shape == (8 * len(volumes), 24, 24, 1)
+    # Half the side: each pixel is the mean of four, and a mask is one of the four.
+    whole = np.concatenate([volume.images for volume in volumes]).astype(float)
+    means = whole.reshape(-1, 24, 2, 24, 2, 3).mean(axis=(2, 4))
+    assert np.abs(images - means).max() <= 0.5
+    fours = np.concatenate([volume.masks for volume in volumes]).reshape(-1, 24, 2, 24, 2)
+    assert (masks[..., 0] <= fours.max(axis=(2, 4))).all() and (masks[..., 0] >= fours.min(axis=(2, 4))).all()
+    assert set(np.unique(masks)) == {0, 1}

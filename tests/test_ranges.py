@@ -10,6 +10,7 @@ import pytest
 from brainseg_keras.errors import InputError
 from brainseg_keras.training.config import TrainingConfig
 
+AUGMENTATION = "rotate flip zoom shift intensity noise stand_in darken paste bias_field low_resolution elastic"
 WITHIN = {field.name: field.metadata["within"] for field in dataclasses.fields(TrainingConfig)}
 
 
@@ -37,7 +38,7 @@ def python_calls(folder, phantom):
     new = folder / "new"
     return {
         "threshold smallest_component": Postprocessing,
-        "rotate flip zoom shift intensity noise stand_in stand_in_channel": Augmentation,
+        f"{AUGMENTATION} stand_in_channel": Augmentation,
         "size blur clahe": Preprocessing,
         "folds seed": lambda **values: assign_folds(table, **values),
         "seed": lambda **values: split_patients(table, **values),
@@ -63,7 +64,7 @@ def test_python_functions_refuse_the_same_numbers(folder, phantom):
 
 def test_evaluation_refuses_before_the_network_runs(folder):
     from brainseg_keras.inference import Predictor
-    from brainseg_keras.reports import evaluate, tune
+    from brainseg_keras.reports import calibrate, evaluate, tune
 
     class Never(Predictor):
         def __init__(self):
@@ -74,7 +75,7 @@ def test_evaluation_refuses_before_the_network_runs(folder):
     for values in ({"tolerance": math.nan}, {"tolerance": -1}, {"spacing": (1, 1)}, {"spacing": (1, math.nan, 1)}):
         with pytest.raises(InputError, match=f"^{next(iter(values))} is "):
             evaluate(Never(), None, **values)
-    for work in (evaluate, tune):
+    for work in (evaluate, tune, calibrate):
         with pytest.raises(InputError, match=r"^output cannot be written: .*file is not a folder"):
             work(Never(), None, output=folder / "file" / "below")
 
@@ -94,10 +95,7 @@ def test_slices_stay_finite_at_the_ends_of_the_ranges(end_of_range):
     from brainseg_keras.data.inputs.preprocessing import Preprocessing
 
     rng = np.random.default_rng(0)
-    values = {
-        name: getattr(WITHIN[name], end_of_range)
-        for name in ("rotate", "flip", "zoom", "shift", "intensity", "noise", "stand_in")
-    }
+    values = {name: getattr(WITHIN[name], end_of_range) for name in AUGMENTATION.split()}
     images, masks = rng.random((3, 32, 32, 3), np.float32), rng.integers(0, 256, (3, 32, 32, 1), np.uint8)
     moved, moved_masks = Augmentation(**values)(images, masks, rng)
     assert np.isfinite(moved).all()

@@ -68,7 +68,8 @@ def saved(tmp_path_factory):
     folder, models = tmp_path_factory.mktemp("models"), {}
     for name, cls in LOSSES.items():
         # An option off its default: a config that is not complete would come back with another number.
-        loss = cls(**({"gamma": 1.5} if name == "binary_focal" else {"smooth": 3.0}))
+        own = {"binary_focal": {"gamma": 1.5}, "bce": {"include_background": False}}
+        loss = cls(**own.get(name, {"smooth": 3.0}))
         model = keras.Sequential(
             [keras.Input((8, 8, 2)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
         )

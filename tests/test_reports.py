@@ -210,6 +210,7 @@ def test_report_says_what_was_chosen_and_on_whom(evaluated, predictor, source, f
         "largest_component": False,
         "flip": False,
         "chosen_on": "given, not tuned",
+        "calibration": "none",
     }
     assert found.report["unit"] == "pixels"
     # Of a lone model nobody knows, whatever the split is called.

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from persons import COUNT, InMemory, write_persons
 
 from brainseg_keras.data.checksums import slice_checksums
-from brainseg_keras.data.roles import MetPatient, Roles, join_names, splits_kept
+from brainseg_keras.data.roles import MetPatient, Roles, join_names, splits_kept, splits_of
 from brainseg_keras.data.sources import open_source
-from brainseg_keras.data.splits import fixed_split
+from brainseg_keras.data.splits import assign_folds, fixed_split
 from brainseg_keras.data.volumes import iterate_volumes
 from brainseg_keras.errors import InputError
 from brainseg_keras.models.shipped import pretrained_info
@@ -174,10 +174,11 @@ def test_weights_of_unknown_origin_say_so(tmp_path, caplog):
 class History:
     """What was done with one network, told by persons: who was read for what, whatever the package says of it."""
 
-    def __init__(self, persons, name, seed, start=None):
+    def __init__(self, persons, name, seed, fold=None, start=None):
         source, who = persons(name, seed)
         before = start.roles if start else Roles()
-        remembered = remember_patients(source, before)
+        splits = fold and splits_of(SimpleNamespace(table=assign_folds(source.table, folds=4, seed=seed)[fold - 1]))
+        remembered = remember_patients(source, before, splits)
         split = {}
         for part in ("train", "val"):
             source.asked.clear()
@@ -188,7 +189,7 @@ class History:
         self.tuned = set()
         # Should be refused where it is wrong.
         self.crossed = split["val"] & self.trained
-        roles = roles_of_run(remembered, before, "its weights")
+        roles = roles_of_run(remembered, before, "its weights", own_split=fold is not None)
         self.info = json.loads(json.dumps({"roles": roles.to_info(), "data": name}))
         self.kept_apart = {who[n] for n in remembered.table.patient[remembered.table.split == "test"]}
 
@@ -233,18 +234,18 @@ class History:
 
 DATA = ["lgg", "flair", "namesakes", "renamed", "swapped", "pairs", "store"]
 DATA += ["fold0", "fold1", "fold2", "brats-h5", "nifti", "half"]
-data_sets, seeds = st.sampled_from(DATA), st.integers(0, 3)
+data_sets, seeds, folds = st.sampled_from(DATA), st.integers(0, 3), st.sampled_from([None, None, 1, 2, 3, 4])
 steps = st.one_of(
     st.tuples(st.just("tune"), data_sets, seeds),
     st.tuples(st.just("evaluate"), data_sets, seeds, st.sampled_from(["test", "val", "all"]), st.booleans()),
-    st.tuples(st.just("train on"), data_sets, seeds),
+    st.tuples(st.just("train on"), data_sets, seeds, folds),
 )
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(first=st.tuples(data_sets, seeds), order=st.lists(steps, min_size=1, max_size=5))
+@given(first=st.tuples(data_sets, seeds, folds), order=st.lists(steps, min_size=1, max_size=5))
 def test_no_patient_in_two_roles(persons, first, order):
-    """Train, tune, evaluate, train on from there: any data, any seed, any order. Refusals are right ones."""
+    """Train, tune, evaluate, train on from there: any data, any seed, any fold, any order. Refusals are right ones."""
     history = History(persons, *first)
     assert not history.crossed
     for step, *arguments in order:
@@ -267,7 +268,7 @@ def _check_refusal(words, history, step, who):
     kinds = {
         "trained": history.trained,
         "chose the checkpoint of": history.chose,
-        "chose the postprocessing of": history.tuned,
+        "chose the postprocessing or calibration of": history.tuned,
     }
     if step == "train on":
         kinds = {"validation patients trained the weights of --init": history.trained}
@@ -278,6 +279,22 @@ def _check_refusal(words, history, step, who):
     for kind, lists in found.items():
         for name in (entry.partition(" ")[0] for text in lists for entry in text.split(", ")):
             assert who[name] in kinds[kind], words
+
+
+@pytest.mark.parametrize("name", ["lgg", "store", "fold1", "nifti"])
+def test_a_fold_is_followed_whatever_the_data_say(persons, name):
+    """A folder, a packed file and a list with splits of their own: `--split test` is whom the fold kept apart."""
+    scored = set()
+    for fold in (1, 2, 3, 4):
+        history = History(persons, name, 7, fold)
+        own = persons(name, 0)[0].table
+        assert history.evaluate(persons, name, 0, "test", False) == history.kept_apart
+        assert history.evaluate(persons, name, 0, "train", False) == history.trained
+        history.tune(persons, name, 0)
+        assert history.tuned == history.chose
+        assert not scored & history.kept_apart
+        scored |= history.kept_apart
+    assert len(scored) == COUNT and own.split.nunique() == 3
 
 
 @pytest.mark.parametrize("name", ["lgg", "pairs", "brats-h5", "nifti", "flair"])
@@ -327,7 +344,7 @@ def test_whom_tuning_met_is_no_test_patient_any_more(persons):
     history = History(persons, "brats-h5", 0)
     history.tune(persons, "fold0", 0)
     # The part that validates in one fold is tested in the next.
-    with pytest.raises(InputError, match=r"2 chose the postprocessing of runs/first \("):
+    with pytest.raises(InputError, match=r"2 chose the postprocessing or calibration of runs/first \("):
         history.evaluate(persons, "fold1", 0, "test", False)
     assert history.evaluate(persons, "fold1", 0, "test", True) == history.tuned
     history.tune(persons, "lgg", 2)

@@ -1,5 +1,6 @@
 """Who met a network, as its JSON says it, and a JSON that is damaged."""
 
+import dataclasses
 import json
 
 import pytest
@@ -18,7 +19,15 @@ def test_roles_come_back_from_json():
         (MetPatient("A", "train", ("aa", "bb"), "cc"), MetPatient("A", "val", tuned=True), MetPatient("ü ,", "test")),
         complete=False,
     )
+    assert "own_split" not in roles.to_info()
+    own = dataclasses.replace(roles, own_split=True)
+    assert Roles.from_info(json.loads(json.dumps(own.to_info()))) == own != roles
     assert Roles.from_info(json.loads(json.dumps(roles.to_info()))) == roles
+
+
+def test_one_patient_who_tuned_under_two_names_is_one():
+    roles = Roles((MetPatient("A", "val", ("aa",)),))
+    assert roles.with_tuned({"A": (), "B": ("aa",)}).patients == (MetPatient("A", "val", ("aa",), tuned=True),)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +36,7 @@ def test_roles_come_back_from_json():
         {},
         {"complete": 1, "patients": []},
         {"complete": True, "patients": {}},
+        {"complete": True, "patients": [], "own_split": 1},
         {"complete": True, "patients": [3]},
         {"complete": True, "patients": [{"name": "A", "role": "tested"}]},
         {"complete": True, "patients": [{"name": 3, "role": "test"}]},
@@ -40,3 +50,8 @@ def test_damaged_roles_are_refused(content):
         return
     with pytest.raises(InputError):
         Roles.from_info(content)
+
+
+def test_two_names_of_one_patient_who_chose_are_one_patient():
+    roles = Roles((MetPatient("A", "train", ("aa",)),)).with_tuned({"A": (), "B": ("aa",)})
+    assert roles.patients == (MetPatient("A", "train", ("aa",), tuned=True),)

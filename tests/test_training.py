@@ -44,6 +44,9 @@ def test_history_has_a_row_an_epoch_and_its_best_row_chose_the_checkpoint(finish
     history = pd.read_csv(finished.history)
     assert history.epoch.tolist() == [1, 2]
     assert {"loss", "dice", "val_loss", "val_dice", "val_dice_min", "learning_rate"} <= set(history)
+    # Of the same pixels, pooled, the one follows from the other.
+    np.testing.assert_allclose(history.iou, history.dice / (2 - history.dice), rtol=1e-5)
+    assert history.pixel_accuracy.between(0, 1).all()
     best = history.loc[history.val_dice.idxmax()]
     chosen = finished.read_info()["validation"]
     assert chosen["epoch"] == best.epoch
@@ -59,6 +62,7 @@ def test_the_reported_score_is_that_of_best_keras_recomputed_by_hand(finished, s
     reported = finished.read_info()["validation"]["dice"]
     volumes = StoredVolumes(store)
     assert sorted(reported) == sorted(volumes.table.patient[volumes.table.split == "val"].unique())
+    others = {"val_iou": [], "val_pixel_accuracy": []}
     for patient, dice in reported.items():
         volume = volumes.volume(patient)
         low, high = volume.intensity.T
@@ -69,6 +73,12 @@ def test_the_reported_score_is_that_of_best_keras_recomputed_by_hand(finished, s
         answer, truth = large > 0.5, volume.masks > 0
         expected = 2 * (answer & truth).sum() / max(1, answer.sum() + truth.sum())
         assert dice == pytest.approx(expected, abs=2e-3)
+        others["val_iou"].append((answer & truth).sum() / max(1, (answer | truth).sum()))
+        others["val_pixel_accuracy"].append((answer == truth).mean())
+    history = pd.read_csv(finished.history)
+    best = history.loc[history.epoch == finished.read_info()["validation"]["epoch"]].iloc[0]
+    for name, values in others.items():
+        assert best[name] == pytest.approx(np.mean(values), abs=2e-3)
 
 
 @pytest.mark.slow
@@ -104,7 +114,8 @@ def test_tensorboard_reads_the_columns_of_the_history(finished):
     events = EventAccumulator(str(finished.logs), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
     history = pd.read_csv(finished.history)
-    for tag in ("loss/loss", "loss/val_loss", "dice/val_dice", "run/learning_rate", "run/gradient_norm"):
+    tags = ("loss/loss", "loss/val_loss", "dice/val_dice", "iou/iou", "iou/val_iou", "run/learning_rate")
+    for tag in (*tags, "pixel_accuracy/pixel_accuracy", "pixel_accuracy/val_pixel_accuracy", "run/gradient_norm"):
         logged = [event.value for event in events.Scalars(tag)]
         assert logged == pytest.approx(history[tag.partition("/")[2]].tolist(), rel=1e-5)
 

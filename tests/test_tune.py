@@ -148,9 +148,9 @@ def test_what_was_tuned_is_used_and_said(source, tmp_path):
     # One patient of the phantom validates.
     said = report["postprocessing"]["chosen_on"]
     assert said.startswith("validation patients (brainseg tune: the best of 340 settings, n = 1). Chosen among 340 ")
-    assert report["role"] == "tuning, chose the postprocessing"
+    assert report["role"] == "tuning, chose the postprocessing or the calibration"
     own = FileVolumes(source.table.assign(split="test"), source.root, CHANNELS)
-    with pytest.raises(InputError, match="1 chose the postprocessing of"):
+    with pytest.raises(InputError, match="1 chose the postprocessing or calibration of"):
         evaluate(network, own)
 
 

@@ -92,6 +92,7 @@ def _facts(study: Study, answer: Answer, wish: Wish) -> dict[str, str]:
         size += f", {spacing[0]:g} x {spacing[1]:g} x {spacing[2]:g} mm"
     return {
         **describe(answer.measures(wish.threshold)),
+        **answer.facts(wish.threshold),
         "Scan": size,
         "Sequences that the network takes": ", ".join(answer.predictor.spec.channels),
         **({"Note": answer.remark} if answer.remark else {}),

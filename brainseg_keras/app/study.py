@@ -9,6 +9,7 @@ from brainseg_keras.data.modalities import flair_index
 from brainseg_keras.data.scans import Pixels, Scan
 from brainseg_keras.evaluation.lesions import bounding_box
 from brainseg_keras.inference.measures import Measures, measure
+from brainseg_keras.inference.outlook import look_ahead
 from brainseg_keras.inference.predictor import Predictor
 
 #: Range of the threshold's slider; below its lower end nothing is kept.
@@ -35,7 +36,8 @@ class Answer:
         self.predictor = predictor
         self._images, self.remark = predictor.arrange(pixels, name)
         plain, turned = predictor.both_ways(self._images, progress=progress)
-        maps = (plain + turned) / 2 if predictor.spec.postprocessing.flip else plain
+        #: What may be expected of the mask at the network's own threshold; None where nothing is known.
+        maps, self.outlook = look_ahead(predictor, self._images, plain, turned, pixels.spacing)
         #: How far the answers to the scan and to its mirror image lie apart, `(slices, height, width)`.
         self.uncertainty = np.float16(np.abs(predictor.tumour(plain) - predictor.tumour(turned)))
         tumour = predictor.tumour(maps)
@@ -68,6 +70,15 @@ class Answer:
     def measures(self, threshold: float) -> Measures:
         """Measure the mask of the whole scan."""
         return self._at(threshold).measures
+
+    def facts(self, threshold: float) -> dict[str, str]:
+        """Say what may be expected of the mask; nothing of one at another threshold than the network's own."""
+        if self.outlook is None or threshold != self.predictor.spec.postprocessing.threshold:
+            return {}
+        measures = self.measures(threshold)
+        in_ml = measures.tumour_ml is not None
+        size = (measures.tumour_ml, "ml") if in_ml else (measures.tumour_size, measures.size_unit)
+        return self.outlook.facts(*size)
 
     def attention(self, index: int) -> dict[str, np.ndarray]:
         """Map where the network looks in one slice; the network runs once a slice."""

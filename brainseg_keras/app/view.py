@@ -98,6 +98,7 @@ def _list(rows: dict[str, str]) -> str:
 
 def _figures(study: Study, name: str, answer: Answer, wish: Wish) -> str:
     measures = answer.measures(wish.threshold)
+    expected = answer.facts(wish.threshold)
     here = int((answer.plane(wish.index, wish.threshold) > 0).sum())
     said = f"{here:,} pixels marked" if here else "nothing marked"
     if wish.mode == ATTENTION:
@@ -116,7 +117,7 @@ def _figures(study: Study, name: str, answer: Answer, wish: Wish) -> str:
     legend = _legend(answer) if wish.mode in (OUTLINE, FILL) else ""
     return (
         f'<figure><h3>{html.escape(name)}</h3><div class="pictures{many}">{shown}</div><figcaption>{legend}'
-        f"<p>{html.escape(title)}: {said}.</p>{_list(describe(measures))}</figcaption></figure>"
+        f"<p>{html.escape(title)}: {said}.</p>{_list(describe(measures) | expected)}</figcaption></figure>"
     )
 
 

@@ -34,6 +34,8 @@ def _options(
 
 app.command("train")(train.train_command)
 app.command("evaluate")(reports.evaluate_command)
+app.command("calibrate")(reports.calibrate_command)
+app.command("out-of-fold")(reports.out_of_fold_command)
 app.command("tune")(reports.tune_command)
 app.command("compare")(reports.compare_command)
 app.command("predict")(predict.predict_command)
@@ -99,4 +101,6 @@ def main() -> None:
         # A name that the terminal's encoding does not have is no reason to end.
         stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # Each network is traced anew, which TensorFlow takes for a mistake where several follow each other.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     run()

@@ -1,4 +1,4 @@
-"""brainseg evaluate, tune and compare."""
+"""brainseg evaluate, out-of-fold, calibrate, tune and compare."""
 
 import dataclasses
 import json
@@ -14,6 +14,19 @@ from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_output
 from brainseg_keras.terminal import plain_console, progress_bar
 
+SPACING = typer.Option(
+    None,
+    "--spacing",
+    help=f"Millimeters between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}. Without it, "
+    "where the files do not say, distances are measured slice by slice in pixels.",
+)
+TOLERANCE = number(
+    2.0,
+    "--tolerance",
+    within=ranges.TOLERANCE,
+    help="Of surface Dice, in mm, or in pixels where no spacing is known.",
+)
+
 
 @takes_layout
 def evaluate_command(
@@ -23,17 +36,8 @@ def evaluate_command(
     output: str = options.path(
         None, "-o", "--output", kind="folder", help="Folder of the report; default <run>/evaluation/<split>."
     ),
-    spacing: str = typer.Option(
-        None,
-        help=f"Millimeters between slices, rows and columns, such as 5,0.9,0.9; each {ranges.SPACING}. Without it, "
-        "where the files do not say, distances are measured slice by slice in pixels.",
-    ),
-    tolerance: float = number(
-        2.0,
-        "--tolerance",
-        within=ranges.TOLERANCE,
-        help="Of surface Dice, in mm, or in pixels where no spacing is known.",
-    ),
+    spacing: str = SPACING,
+    tolerance: float = TOLERANCE,
     include_seen: bool = typer.Option(
         False, "--include-seen", help="Score patients of val and test that trained or chose the network, by themselves."
     ),
@@ -81,6 +85,120 @@ def evaluate_command(
         f"Dice per patient {dice['mean']:.3f} (95 % interval {interval_text(dice['low'], dice['high'])}), median "
         f"{dice['median']:.3f}, n = {dice['n']} ({found.report['role']}): {folder / 'report.html'}"
     )
+
+
+@takes_layout
+def out_of_fold_command(
+    runs: list[str] = options.path(
+        ..., declare=typer.Argument, help="Folder of train --folds, or the run folder of each fold."
+    ),
+    data: str = options.path(
+        None, "--data", help="Folder of MRI slices, manifest (.csv) or packed data (.h5); default that of the folds."
+    ),
+    output: str = options.path(
+        None, "-o", "--output", kind="folder", help="Folder of the report; default <folds>/evaluation/out_of_fold."
+    ),
+    tune: bool = typer.Option(
+        False, "--tune", help="Choose threshold, components and flip averaging across folds: postprocess.json."
+    ),
+    spacing: str = SPACING,
+    tolerance: float = TOLERANCE,
+    batch_size: int = options.BATCH_SIZE,
+    engine: str = options.engine(None),
+    root: str = ROOT,
+    as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
+) -> None:
+    """Score each patient by the one network of a cross-validation that kept it apart."""
+    steps = _spacing(spacing)
+    if len(runs) > 1 and output is None:
+        raise InputError("Of runs that are given one by one, say where the report goes: -o FOLDER.")
+    given = {name: value for name, value in layout.items() if value is not None}
+    if data is None and (given or root is not None):
+        raise InputError(f"--{next(iter(given), 'root').replace('_', '-')} says how --data is read. Give --data too.")
+    from brainseg_keras.data.sources import open_source
+
+    source = None if data is None else open_source(data, root=root, seed=None, **layout)
+    score_folds(
+        runs,
+        source,
+        as_json=as_json,
+        output=output,
+        tune=tune,
+        spacing=steps,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        engine=engine,
+    )
+
+
+def score_folds(runs: list[str], source: Any = None, *, as_json: bool, output: str | None = None, **more: Any) -> None:
+    """Score the patients of a cross-validation and print what was found.
+
+    Args:
+        runs: As for `out_of_fold`.
+        source: As for `out_of_fold`.
+        as_json: Print the report as JSON.
+        output: As for `out_of_fold`.
+        **more: What else `out_of_fold` takes.
+    """
+    from brainseg_keras.evaluation import interval_text
+    from brainseg_keras.reports.out_of_fold import SPLIT, out_of_fold
+    from brainseg_keras.reports.page import describe_folds
+
+    found = out_of_fold(
+        runs, source, output=output, progress=lambda names: progress_bar(names, "reading and scoring"), **more
+    )
+    if as_json:
+        typer.echo(json.dumps(found.report))
+        return
+    for row in found.report["folds"]:
+        typer.echo(f"Fold {row['fold']}: Dice {row['mean']:.3f}, median {row['median']:.3f}, n = {row['n']}")
+    for words in describe_folds(found.report):
+        typer.echo(words)
+    dice = found.report["patients"]["dice"]
+    folder = Path(output) if output is not None else Path(runs[0]) / "evaluation" / SPLIT
+    typer.echo(
+        f"Dice per patient {dice['mean']:.3f} (95 % interval {interval_text(dice['low'], dice['high'])}), median "
+        f"{dice['median']:.3f}, n = {dice['n']} ({found.report['role']}): {folder / 'report.html'}"
+    )
+
+
+@takes_layout
+def calibrate_command(
+    model: str = options.path(..., "--model", help="Run folder, or a model file with -o."),
+    data: str = DATA,
+    split: str = typer.Option("val", help="train, val, test or all; patients that trained the network are refused."),
+    output: str = options.path(
+        None, "-o", "--output", kind="folder", help="Folder for calibration.json; default the run folder."
+    ),
+    batch_size: int = options.BATCH_SIZE,
+    engine: str = options.engine(None),
+    root: str = ROOT,
+    as_json: bool = JSON,
+    *,
+    layout: dict[str, Any],
+) -> None:
+    """Fit a temperature and a bias that make probabilities believable, and keep them in the run."""
+    folder = _place_of_results(model, output)
+    from brainseg_keras.data.sources import open_source
+    from brainseg_keras.inference import Predictor
+    from brainseg_keras.reports import calibrate
+
+    calibrated = calibrate(
+        Predictor(model, batch_size=batch_size, engine=engine),
+        open_source(data, root=root, **layout),
+        split=split,
+        output=folder,
+        progress=lambda patients: progress_bar(patients, "reading and calibrating"),
+    )
+    if calibrated.record["warning"]:
+        typer.echo(f"Warning: {calibrated.record['warning']}", err=True)
+    if as_json:
+        typer.echo(json.dumps(calibrated.record))
+        return
+    typer.echo(f"{calibrated.calibration}. A threshold is best chosen on these probabilities: brainseg tune.")
 
 
 @takes_layout

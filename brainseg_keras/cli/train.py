@@ -3,36 +3,64 @@
 import dataclasses
 import inspect
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from brainseg_keras.cli import options
+from brainseg_keras.cli.reports import score_folds
 from brainseg_keras.errors import InputError
 from brainseg_keras.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from brainseg_keras.training.folds import FoldsFolder
 
 
 def _train(*, config: str | None, resume: str | None, output: str | None, as_json: bool, **settings: Any) -> None:
     """Train a network on MRI slices, and keep the epoch with the best Dice per validation patient.
 
-    Flags win over --config. Without --data it trains on the phantom.
+    Flags win over --config. Without --data it trains on the phantom. With --folds it trains a run for each fold, goes
+    on where it was stopped, and scores each patient out of fold.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if resume and (config or output):
         raise InputError("--resume continues a run with its own settings and folder: leave out --config and -o.")
     if resume:
         _say(f"Resuming {resume}: loading Keras ...")
+        from brainseg_keras.training import folds
         from brainseg_keras.training import resume as resume_run
 
+        if (Path(resume) / folds.FILE).is_file():
+            if given:
+                raise InputError(
+                    f"Folds keep their settings. Received: {', '.join(given)}. Leave them out, or change each run: "
+                    f"--resume {Path(resume) / 'fold1'}."
+                )
+            _conclude_folds(folds.resume_folds(resume), as_json=as_json)
+            return
         run = resume_run(resume, overrides=given)
     else:
-        wanted = TrainingConfig.from_yaml(config, **given) if config else TrainingConfig(**given)
+        wanted = TrainingConfig.from_yaml(config, **given) if config else TrainingConfig.from_given(**given)
         _say(f"Training {wanted.architecture} on {wanted.data}: loading Keras ...")
-        from brainseg_keras.training import train
+        from brainseg_keras.training import train, train_folds
 
+        if wanted.folds and not wanted.fold:
+            _conclude_folds(train_folds(wanted, output=output), as_json=as_json)
+            return
         run = train(wanted, output=output)
     if as_json:
         typer.echo(json.dumps({"run": str(run.path), **run.read_info()}))
+
+
+def _conclude_folds(folder: "FoldsFolder", *, as_json: bool) -> None:
+    """Score every patient out of fold, where all folds are finished."""
+    from brainseg_keras.training.folds import unfinished
+
+    if not unfinished(folder):
+        score_folds([str(folder.path)], as_json=as_json)
+    elif as_json:
+        typer.echo(json.dumps({"folds": str(folder.path), "unfinished": unfinished(folder)}))
 
 
 def _say(words: str) -> None:
@@ -62,7 +90,7 @@ def _signature() -> inspect.Signature:
         parameters.append(flag(entry.name, kind | None, option))
     own = {
         "config": ("input", ["--config"], "YAML file of the same settings."),
-        "resume": ("input", ["--resume"], "Run folder to continue."),
+        "resume": ("input", ["--resume"], "Run folder, or folder of folds, to continue."),
         "output": ("folder", ["-o", "--output"], "Run folder; default tensorboard_logs/<architecture>-<time>."),
     }
     for name, (kind, names, text) in own.items():

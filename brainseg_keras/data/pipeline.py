@@ -25,9 +25,11 @@ def make_dataset(
     size: int = 256,
     batch_size: int = 8,
     tumour_share: float | None = 0.5,
+    balance_patients: bool = False,
     augmentation: Augmentation | str | None = "auto",
     blur: float = 0.0,
     clahe: float = 0.0,
+    inner_tissue: bool = False,
     target: str = "tumour",
     context: int = 0,
     split_seed: int = 0,
@@ -45,9 +47,11 @@ def make_dataset(
         size: Side of the network's input in pixels.
         batch_size: Slices in a batch.
         tumour_share: Share of the training slices that show tumour, over any few batches; None draws all slices alike.
+        balance_patients: Draw the slices with tumour so that each patient comes equally often.
         augmentation: An `Augmentation`, None for none; "auto" augments the training split alone.
         blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
         clahe: Clip limit of CLAHE; 0 for none.
+        inner_tissue: Measure the tissue level without the rim of the head, as `Preprocessing` says.
         target: What the masks become: `tumour` for one channel, `classes` for background and three exclusive classes,
             `regions` for whole tumour, tumour core and enhancing tumour.
         context: Neighboring slices on each side that become further channels (2.5-D).
@@ -73,7 +77,8 @@ def make_dataset(
     wanted = Target(target)
     source = open_source(data, seed=split_seed, **layout)
     wanted.check(source.classes, str(data))
-    slices = load_slices(source, split, Preprocessing(size, blur, clahe), target=wanted, context=context)
+    preprocessing = Preprocessing(size, blur, clahe, inner_tissue)
+    slices = load_slices(source, split, preprocessing, target=wanted, context=context)
     if split != "train":
         return as_tf_dataset(OrderedBatches(slices, batch_size=batch_size, target=wanted))
     if augmentation == "auto":
@@ -83,6 +88,7 @@ def make_dataset(
             slices,
             batch_size=batch_size,
             tumour_share=tumour_share,
+            balance_patients=balance_patients,
             augmentation=augmentation,
             target=wanted,
             seed=seed,

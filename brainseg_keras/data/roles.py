@@ -16,7 +16,7 @@ MET = ("train", "val", "tuned", "test")
 WORDS = {
     "train": "training, the network has seen these patients",
     "val": "validation, chose the checkpoint",
-    "tuned": "tuning, chose the postprocessing",
+    "tuned": "tuning, chose the postprocessing or the calibration",
     "test": "test, chose nothing",
     "unseen": "unseen, the network has never met these patients",
     "unknown": "roles unknown, nothing says which patients trained this network",
@@ -29,10 +29,10 @@ class MetPatient:
 
     Args:
         name: In the data through which it was met.
-        role: `train`, `val` (chose the checkpoint), `tuned` (chose the postprocessing alone) or `test` (kept apart).
+        role: `train`, `val` (chose the checkpoint), `tuned` (chose what comes after it alone) or `test` (kept apart).
         slices: Checksums of some slices, as `slice_checksums` gives them; none where the pixels were not read.
         content: Checksum of all that was read, as `patient_checksums` gives it.
-        tuned: Whether this patient also chose the postprocessing.
+        tuned: Whether this patient also chose what comes after the network.
 
     Raises:
         InputError: An unknown role, or entries that are not text.
@@ -78,6 +78,7 @@ class Roles:
     Args:
         patients: Those of its own run first, then those of the weights that it started from.
         complete: Whether these are all; if not, whoever is not named here may have trained it.
+        own_split: Whether its run split the patients itself, as a fold does: that comes before any split of the data.
 
     Example:
         >>> roles = Roles((MetPatient("A", "train"), MetPatient("B", "test")))
@@ -87,6 +88,7 @@ class Roles:
 
     patients: tuple[MetPatient, ...] = ()
     complete: bool = True
+    own_split: bool = False
 
     def find(self, name: str, slices: Sequence[str] = ()) -> MetPatient | None:
         """Find a patient, also under another name.
@@ -122,7 +124,7 @@ class Roles:
         return known.role if known else "unseen"
 
     def with_tuned(self, tuned: Mapping[str, Sequence[str]]) -> "Roles":
-        """Add the patients that chose the postprocessing.
+        """Add the patients that chose the postprocessing or the calibration.
 
         Args:
             tuned: Checksums of slices, by name.
@@ -132,16 +134,19 @@ class Roles:
         """
         patients = list(self.patients)
         for name, slices in tuned.items():
-            known = self.find(name, slices)
+            # Among those that are there by now: two names may be one patient.
+            known = Roles(tuple(patients)).find(name, slices)
             if known is None or known.role == "test":
                 patients.insert(0, MetPatient(name, "tuned", tuple(slices), tuned=True))
-            else:
-                index = patients.index(known)
-                patients[index] = dataclasses.replace(known, tuned=True)
+            elif (again := dataclasses.replace(known, tuned=True)) not in patients:
+                # In it already where one patient tuned under two names.
+                patients[patients.index(known)] = again
         return dataclasses.replace(self, patients=tuple(patients))
 
     def splits_for(self, source: VolumeSource) -> pd.Series:
         """Give the split of each patient: where the source's were drawn from a seed, that of this network comes first.
+
+        So does that of a network whose run split the patients itself, whatever the source says.
 
         Args:
             source: Where the volumes come from.
@@ -150,7 +155,7 @@ class Roles:
             Series of split names, indexed by patient in alphabetical order.
         """
         own = splits_of(source)
-        if not is_seeded(source):
+        if not (self.own_split or is_seeded(source)):
             return own
         met = {known.name: "val" if known.role == "tuned" else known.role for known in reversed(self.patients)}
         return pd.Series([met.get(name, split) for name, split in own.items()], own.index, dtype=object)
@@ -167,7 +172,7 @@ class Roles:
             row |= {"slices": " ".join(known.slices)} if known.slices else {}
             row |= {"content": known.content} if known.content else {}
             rows.append(row | ({"tuned": True} if known.tuned else {}))
-        return {"complete": self.complete, "patients": rows}
+        return {"complete": self.complete, "patients": rows} | ({"own_split": True} if self.own_split else {})
 
     @classmethod
     def from_info(cls, content: Mapping[str, Any]) -> "Roles":
@@ -191,14 +196,15 @@ class Roles:
             patients = [
                 MetPatient(**{**row, "slices": tuple(row.get("slices", "").split())}) for row in content["patients"]
             ]
-            complete = content["complete"]
+            complete, own_split = content["complete"], content.get("own_split", False)
         except InputError:
             raise
         except (AttributeError, LookupError, TypeError) as error:
             raise InputError(f"The roles of patients are not as a run writes them ({error}).") from error
-        if not isinstance(complete, bool):
-            raise InputError(f"Whether the roles are complete is true or false. Received: {complete!r}.")
-        return cls(tuple(patients), complete)
+        for name, value in (("complete", complete), ("own_split", own_split)):
+            if not isinstance(value, bool):
+                raise InputError(f"The roles say whether they are {name} by true or false. Received: {value!r}.")
+        return cls(tuple(patients), complete, own_split)
 
 
 def splits_of(source: VolumeSource) -> pd.Series:

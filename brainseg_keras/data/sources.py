@@ -29,7 +29,7 @@ def open_source(
     *,
     format: str | None = None,
     root: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     modalities: Sequence[str] | str | None = None,
     labels: str | None = None,
     image_pattern: str | None = None,
@@ -43,7 +43,8 @@ def open_source(
             `format="brats-h5"` or `"nifti"` that of four sequences and three classes).
         format: Layout of a folder, a key of `FOLDER_FORMATS`; None detects it.
         root: Folder of the images that a manifest lists, where it is not the manifest's own.
-        seed: Of the split by patient, where neither the data nor this package fixes one.
+        seed: Of the split by patient, where neither the data nor this package fixes one; None leaves the patients of a
+            folder in no split.
         modalities: Sequences to read, in this order, as names or as one text with commas; None reads all. Of pairs, the
             names of the pictures' channels.
         labels: What the labels of NIfTI volumes or pairs mean: brats2020, brats2023, brats2015, msd or binary.
@@ -80,6 +81,8 @@ def open_source(
         refuse_options(given, ("modalities", "root"), f"{path} is a manifest")
         return _from_manifest(path, root, modalities)
     table, folder = list_folder(path, given, progress=progress)
+    if seed is None:
+        return source_of(table, folder, modalities)
     table, unnamed = assign_splits(table, seed=seed)
     if unnamed:
         _log.warning(

@@ -95,7 +95,10 @@ def assign_folds(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> list[
     ranges.FOLDS.check("folds", folds)
     sizes = table.groupby("patient").tumour_pixels.sum()
     if folds > len(sizes):
-        raise InputError(f"Folds are 2 to the number of patients, {len(sizes)}. Received: {folds}.")
+        raise InputError(
+            f"Folds are 2 to the number of patients, {len(sizes)}. Received: {folds}. Make fewer folds, or add "
+            "patients."
+        )
     share = 1 / folds
     order = _stratified_order(sizes, (1 - 2 * share, share, share), np.random.default_rng(seed))
     part = pd.Series(np.arange(len(order)) % folds, index=order)

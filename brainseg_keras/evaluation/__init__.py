@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "calibration": ["CrossFit", "LogitHistogram", "cross_fit"],
         "distances": ["SurfaceDistances"],
         "lesions": ["count_lesions"],
         "patient": ["mean_over_slices", "score_patient", "score_slices"],
@@ -19,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recall",
             "specificity",
         ],
-        "statistics": ["Comparison", "Summary", "compare_paired", "interval_text", "summarize"],
+        "statistics": ["Comparison", "Summary", "compare_paired", "interval_text", "summarize", "worst_tenth"],
     },
 )

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,6 +94,26 @@ def summarize(
     mean, sd = _mean_and_sd(values)
     low, high = _interval(mean, sd, len(values), _studentized(values, seed), bounds)
     return Summary(len(values), mean, float(np.median(values)), sd, low, high)
+
+
+def worst_tenth(values: Sequence[float]) -> Summary:
+    """Summarize the tenth of the patients with the lowest scores: a mean over all hides those who fail.
+
+    Args:
+        values: One finite number a patient.
+
+    Returns:
+        The summary of the lowest tenth, at least one patient; its interval is left out, since it was selected.
+
+    Raises:
+        InputError: No values, or one that is not finite.
+
+    Example:
+        >>> worst_tenth([0.9] * 18 + [0.25, 0.75]).mean
+        0.5
+    """
+    lowest = np.sort(_finite(values))[: math.ceil(len(values) / 10)]
+    return replace(summarize(lowest), low=None, high=None)
 
 
 @dataclass(frozen=True)

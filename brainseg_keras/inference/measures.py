@@ -54,9 +54,27 @@ def measure(
         None if spacing is None else pixels * math.prod(spacing) / 1000,
         _largest_of(marked, None if spacing is None else spacing[1:]),
         "pixels" if spacing is None else "mm",
-        # A product, where picking the pixels would take most of the time of a large volume.
-        float(tumour.ravel() @ marked.ravel().astype(tumour.dtype) / pixels if pixels else 1 - tumour.max(initial=0)),
+        mean_confidence(marked, tumour),
     )
+
+
+def mean_confidence(marked: np.ndarray, tumour: np.ndarray) -> float:
+    """Say how sure a network was of a mask.
+
+    Args:
+        marked: The mask, bool.
+        tumour: Probability of tumour, of the same shape.
+
+    Returns:
+        Mean probability of the marked pixels; with none, 1 minus the largest probability.
+
+    Example:
+        >>> mean_confidence(np.array([True, True, False]), np.array([0.5, 1.0, 0.25]))
+        0.75
+    """
+    pixels = np.count_nonzero(marked)
+    # A product, where picking the pixels would take most of the time of a large volume.
+    return float(tumour.ravel() @ marked.ravel().astype(tumour.dtype) / pixels if pixels else 1 - tumour.max(initial=0))
 
 
 def _largest_of(marked: np.ndarray, spacing: tuple[float, float] | None) -> float:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from brainseg_keras.calibration import read_calibration
 from brainseg_keras.errors import InputError, reading
+from brainseg_keras.expectation import read_expectation
 from brainseg_keras.files import expand
 from brainseg_keras.inference import sources
 from brainseg_keras.inference.checked import checked, picture_shapes
@@ -127,7 +129,7 @@ def _network(engine: str, opened: Opened, keras_model: Callable[[], Any] | None,
 
 
 def _described(network: TrainedNetwork, inside: dict[str, Any] | None, path: Path, name: str) -> TrainedNetwork:
-    """Add what the JSON beside a network's file says, or else the file itself, and what was tuned for it."""
+    """Add what the JSON beside a network's file says, or else the file itself, and what was chosen for it."""
     shapes = (network.input_shape, network.classes)
     if not path.exists() and inside is None:
         return replace(network, name=name, spec=NetworkSpec.guess(*shapes, name))
@@ -140,5 +142,7 @@ def _described(network: TrainedNetwork, inside: dict[str, Any] | None, path: Pat
         return replace(network, name=name, spec=spec)
     if "roles" not in content:
         _log.warning("%s does not say which patients trained it: scores will say so.", path)
-    choice = read_choice(path.parent)
+    calibration, choice = read_calibration(path.parent), read_choice(path.parent)
+    spec = spec.with_calibration(calibration) if calibration else spec
+    spec = replace(spec, expectation=read_expectation(path.parent) or spec.expectation)
     return replace(network, name=name, spec=spec.with_choice(*choice) if choice else spec, folder=path.parent)

@@ -19,6 +19,7 @@ from brainseg_keras.data.scans import Pixels, Scan, find_scans
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import MAKER, check_output, check_replaceable, printable, write_whole
 from brainseg_keras.inference.measures import measure
+from brainseg_keras.inference.outlook import Outlook, predict_with_outlook
 from brainseg_keras.inference.predictor import Predictor
 from brainseg_keras.inference.summary import add_to_summary, read_summary
 from brainseg_keras.visualization import PREDICTION, draw_heat, draw_outlines, place_beside, to_gray
@@ -129,7 +130,9 @@ class _Job:
         images, remark = self._predictor.arrange(pixels, scan.name)
         if remark:
             _say_once(self._remarks, remark, scan.name)
-        result = self._ask(images, scan.name)
+        result = self._ask(images, pixels.spacing, scan.name)
+        if result.outlook and result.outlook.remarks:
+            _log.warning("%s: %s.", scan.name, result.outlook.remarks)
         write = _write_pictures if pixels.frame is None else _write_volume
         try:
             yield from write(scan, pixels, result, self._folder, self._overlays, self._probabilities)
@@ -156,12 +159,12 @@ class _Job:
                 faults[str(file)] = f"{file}: {error}"
         return faults
 
-    def _ask(self, images: np.ndarray, name: str) -> "_Result":
+    def _ask(self, images: np.ndarray, spacing: tuple[float, float, float] | None, name: str) -> "_Result":
         predictor = self._predictor
         try:
-            maps = predictor.probabilities(images)
+            maps, expected = predict_with_outlook(predictor, images, spacing=spacing)
             seen = predictor.attention(images) if self._attention else {}
-            return _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen)
+            return _Result(maps, predictor.tumour(maps), predictor.masks(maps), seen, expected)
         except InputError as error:
             # It speaks of the network.
             raise InputError(f"{name}: {error}") from error
@@ -192,6 +195,7 @@ class _Result(NamedTuple):
     tumour: np.ndarray  # probability of any tumour
     masks: np.ndarray  # labels
     attention: dict[str, np.ndarray]  # maps by name, from 0 to 1
+    outlook: Outlook | None  # of the whole scan
 
 
 def _write_pictures(
@@ -214,7 +218,8 @@ def _write_pictures(
             _write_16_bits(plane, target.with_name(f"{target.name}_{name}.png"))
         if seen:
             _write_picture(_montage(pixels.images[index], seen), target.with_name(target.name + "_attention.png"))
-        yield _row(file, written, mask[np.newaxis], result.tumour[index][np.newaxis], pixels.spacing)
+        row = _row(file, written, mask[np.newaxis], result.tumour[index][np.newaxis], pixels.spacing)
+        yield row | (result.outlook.columns() if result.outlook else {})
 
 
 def _write_volume(
@@ -238,7 +243,8 @@ def _write_volume(
     if overlays:
         picture = draw_outlines(to_gray(pixels.images[index]), [(masks[index], PREDICTION)])
         _write_picture(picture, target.with_name(f"{target.name}_overlay.png"))
-    yield _row(scan.files[0], written, masks, result.tumour, pixels.spacing)
+    row = _row(scan.files[0], written, masks, result.tumour, pixels.spacing)
+    yield row | (result.outlook.columns(row["tumour_size"], row["tumour_ml"]) if result.outlook else {})
 
 
 def _planes(maps: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -83,7 +83,8 @@ class Predictor:
         """Give the same network another spec.
 
         Args:
-            **changes: Fields of `NetworkSpec`; another `postprocessing` than the tuned one is no longer called tuned.
+            **changes: Fields of `NetworkSpec`; another `postprocessing` than the tuned one is no longer called tuned,
+                and nothing is expected of its masks.
 
         Returns:
             Another predictor; this one stays as it is.
@@ -99,7 +100,7 @@ class Predictor:
         """
         twin = copy.copy(self)
         if changes.get("postprocessing", self.spec.postprocessing) != self.spec.postprocessing:
-            changes.setdefault("tuning", None)
+            changes = {"tuning": None, "expectation": None} | changes
         twin.spec = replace(self.spec, **changes)
         twin.spec.check(*self._shapes)
         twin._runner = self._run_by(twin.spec)

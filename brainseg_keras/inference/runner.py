@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainseg_keras.data.inputs.context import neighbor_indices, repeat_range, stack_neighbors
-from brainseg_keras.data.inputs.preprocessing import aligned_empty, intensity_range, normalize
+from brainseg_keras.data.inputs.preprocessing import aligned_empty, normalize
 from brainseg_keras.spec import NetworkSpec
 
 #: Sizes to which batches are filled up where each size costs anew; the largest is the runner's own.
@@ -58,8 +58,7 @@ class Runner:
         Returns:
             What `run` takes.
         """
-        levels = intensity_range(images) if intensity is None else intensity
-        return Prepared(*self.spec.preprocessing.volume(images, levels), images.shape[1:3])
+        return Prepared(*self.spec.preprocessing.volume(images, intensity), images.shape[1:3])
 
     def batches(self, volume: Prepared, indices: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """Make what the network gets: neighbors stacked, normalized.
@@ -103,6 +102,10 @@ class Runner:
         return outputs[:, :, ::-1] if mirrored else outputs
 
     def _ask(self, part: np.ndarray) -> np.ndarray:
+        answer = self._ask_network(part)
+        return self.spec.calibration.apply(answer, exclusive=self.spec.target.exclusive)
+
+    def _ask_network(self, part: np.ndarray) -> np.ndarray:
         count = len(part)
         if not self._padded:
             return self._network(part)

@@ -11,6 +11,7 @@ import pandas as pd
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import hold_folder, printable, write_whole
 from brainseg_keras.inference.measures import Measures
+from brainseg_keras.inference.outlook import OUTLOOK
 
 SUMMARY = "summary.csv"
 COLUMNS = ("file", *(field.name for field in fields(Measures)), "mask", "error")
@@ -41,7 +42,7 @@ def read_summary(folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS, dtype=str)
     except Exception as error:  # pandas raises many kinds
         raise InputError(f"{file} cannot be read ({error}). Give another output folder, or remove it.") from error
-    if tuple(table.columns) != COLUMNS:
+    if tuple(table.columns) not in (COLUMNS, COLUMNS + OUTLOOK):
         raise InputError(
             f"{file} was not written by predict: its columns are {', '.join(map(str, table.columns[:5]))}. Give "
             "another output folder, or remove it."
@@ -64,9 +65,12 @@ def add_to_summary(
         InputError: Another process holds the folder for a minute.
     """
     refused = [{"file": printable(name), "error": printable(message)} for name, message in failures.items()]
-    new = pd.DataFrame(rows + refused, columns=COLUMNS).astype({"tumour_size": "Int64"}).astype(object)
+    new = pd.DataFrame(rows + refused)
     with hold_folder(folder, wait=_PATIENCE):
         old = read_summary(folder)
+        columns = COLUMNS + OUTLOOK if {*old.columns, *new.columns}.intersection(OUTLOOK) else COLUMNS
+        old, new = old.reindex(columns=columns), new.reindex(columns=columns)
+        new = new.astype({"tumour_size": "Int64"}).astype(object)
         replaced = {printable(file) for file in (*files, *failures)}
         written = {_place(folder, mask) for mask in new["mask"].dropna()}
         stays = [

@@ -7,7 +7,7 @@ import keras  # Before the files of this room: Keras, once loaded, loads them (s
 import lazy_loader
 
 from brainseg_keras.errors import InputError
-from brainseg_keras.registry import LOSSES, closest
+from brainseg_keras.registry import LOSSES
 
 __getattr__, __dir__, _names = lazy_loader.attach(__name__, submod_attrs=LOSSES.public_names("{name}_loss"))
 __all__ = ["LOSSES", "get_loss", *_names]
@@ -30,8 +30,7 @@ def get_loss(name: str, **kwargs: Any) -> keras.losses.Loss:
         >>> get_loss("dice_focal", focal_weight=2).name
         'dice_focal_loss'
     """
-    if name not in LOSSES:
-        raise InputError(f"loss must be one of {', '.join(LOSSES)}. Received: {name!r}.{closest(LOSSES, name)}")
+    LOSSES.check("loss", name)
     accepted = inspect.signature(LOSSES[name]).parameters
     unknown = [key for key in kwargs if key not in accepted]
     if unknown:

@@ -3,10 +3,9 @@
 from typing import Any
 
 import keras
-from keras import ops
 
-from brainseg_keras.losses.base import SegmentationLoss, check_options, one_per_image, pixel_mean, prepare, require
-from brainseg_keras.losses.focal import binary_focal_loss
+from brainseg_keras.losses.base import SegmentationLoss, check_options, require
+from brainseg_keras.losses.focal import bce_loss, binary_focal_loss
 from brainseg_keras.losses.overlap import dice_loss
 
 
@@ -93,8 +92,7 @@ def bce_dice_loss(
     """
     check_options(bce_weight=bce_weight, dice_weight=dice_weight)
     dice = dice_loss(y_true, y_pred, smooth, include_background, reduce_over)
-    y_true, y_pred = prepare(y_true, y_pred, include_background)
-    bce = one_per_image(pixel_mean(ops.binary_crossentropy(y_true, y_pred), reduce_over), y_pred)
+    bce = bce_loss(y_true, y_pred, include_background, reduce_over)
     return bce_weight * bce + dice_weight * dice
 
 
@@ -103,7 +101,7 @@ class BCEDiceLoss(SegmentationLoss):
     """bce_weight x cross-entropy + dice_weight x Dice: the plain relative of `DiceFocalLoss`.
 
     Args:
-        bce_weight: weight of the binary cross-entropy, the mean over pixels and channels.
+        bce_weight: weight of `BCELoss`.
         dice_weight: weight of `DiceLoss`.
         smooth: of the Dice part, in pixels; above 0.
         reduce_over, include_background, reduction, name, dtype: as in `DiceLoss`.

@@ -1,4 +1,4 @@
-"""The focal loss: cross-entropy that turns down pixels already right."""
+"""Losses of single pixels: cross-entropy, and the focal loss, which turns down pixels already right."""
 
 from typing import Any
 
@@ -6,6 +6,52 @@ import keras
 from keras import ops
 
 from brainseg_keras.losses.base import SegmentationLoss, check_options, one_per_image, pixel_mean, prepare, require
+
+
+def bce_loss(y_true: Any, y_pred: Any, include_background: bool = True, reduce_over: str = "image") -> Any:
+    """Binary cross-entropy, the mean over pixels and channels: (batch,). See `BCELoss`.
+
+    Raises: InputError for shapes that do not match or options out of range.
+    Example: `bce_loss(mask, probabilities)`
+    """
+    check_options(reduce_over=reduce_over)
+    y_true, y_pred = prepare(y_true, y_pred, include_background)
+    return one_per_image(pixel_mean(ops.binary_crossentropy(y_true, y_pred), reduce_over), y_pred)
+
+
+@keras.saving.register_keras_serializable(package="brainseg_keras")
+class BCELoss(SegmentationLoss):
+    """Plain binary cross-entropy, the mean over an image's pixels and channels: what the others are held against.
+
+    Every pixel counts alike, so that a small tumour weighs little beside its background.
+
+    Args:
+        include_background: whether channel 0 of several counts.
+        reduction, name, dtype: as in `keras.losses.Loss`. Sample weights are one per image.
+
+    Raises:
+        InputError: an option is out of range, or shapes do not match.
+
+    Example:
+        >>> from keras import ops
+        >>> half = ops.ones((2, 8, 8, 1)) / 2
+        >>> loss = BCELoss()
+        >>> round(float(loss(ops.zeros((2, 8, 8, 1)), half)), 4)  # the logarithm of 2
+        0.6931
+
+    Reference:
+        Ronneberger, Fischer, Brox 2015, U-Net (there with weights of pixels), arXiv 1505.04597.
+    """
+
+    def __init__(
+        self,
+        *,
+        include_background: bool = True,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "bce_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(bce_loss, locals())
 
 
 def binary_focal_loss(

@@ -148,7 +148,10 @@ class CountingMetric(keras.metrics.Metric):
 
     def result(self) -> Any:
         """The score so far: of `class_id`, else the mean over classes (without the background, unless included)."""
-        scores = self.score()
+        return self.mean(self.score())
+
+    def mean(self, scores: Any) -> Any:
+        """One number of the scores of the classes."""
         if self.class_id is not None:
             scores = scores[self.class_id]
         elif self.num_classes > 1 and self.exclusive and not self.include_background:

@@ -11,8 +11,7 @@ import keras
 
 from brainseg_keras.errors import InputError
 from brainseg_keras.models.names import PROJECTION, SHORTCUT
-
-NORMS = ("batch", "group", "instance", None)
+from brainseg_keras.registry import NORMS
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class BlockStyle:
     def __post_init__(self):
         if not isinstance(self.separable, bool):
             raise InputError(f"separable must be True or False. Received: separable={self.separable!r}.")
-        if self.norm not in NORMS:
+        if self.norm not in (*NORMS, None):
             raise InputError(f"norm must be 'batch', 'group', 'instance' or None. Received: norm={self.norm!r}.")
         check_activation("activation", self.activation)
         is_number = isinstance(self.dropout, (int, float)) and not isinstance(self.dropout, bool)

@@ -14,6 +14,7 @@ from brainseg_keras.models.docstrings import document
 from brainseg_keras.models.gates import GATES
 from brainseg_keras.models.shipped import list_pretrained
 from brainseg_keras.models.weights import load_shipped, load_weights
+from brainseg_keras.registry import UPS
 
 
 def up_nearest_conv(x: Any, filters: int, style: BlockStyle, *, name: str) -> Any:
@@ -32,7 +33,7 @@ def up_transposed(x: Any, filters: int, style: BlockStyle, *, name: str) -> Any:
     return keras.layers.Conv2DTranspose(filters, 2, strides=2, name=name)(x)
 
 
-UPS = {"nearest_conv": up_nearest_conv, "nearest": up_nearest, "transposed": up_transposed}
+_UPS = dict(zip(UPS, (up_nearest_conv, up_nearest, up_transposed), strict=True))
 
 
 @document("Ronneberger, Fischer, Brox 2015, arXiv:1505.04597")
@@ -87,7 +88,7 @@ def build_unet(
     block = _choose("block", block, BLOCKS)
     first_block = block if first_block is None else _choose("first_block", first_block, BLOCKS)
     gate = None if gate is None else _choose("gate", gate, GATES)
-    up = _choose("up", up, UPS)
+    up = _choose("up", up, _UPS)
 
     image = keras.Input(input_shape, name=names.IMAGE)
     x = _encode_decode(image, widths, block, first_block, gate, up, style)

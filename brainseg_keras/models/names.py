@@ -55,6 +55,17 @@ def decoder(level: int, part: str | None = None) -> str:
     return f"dec{level}" if part is None else f"dec{level}_{part}"
 
 
+def is_encoder(name: str) -> bool:
+    """Say whether a layer belongs to the encoder, the bottleneck included."""
+    found = parse(name)
+    return found is not None and found.block == encoder(found.level)
+
+
+def is_head(name: str) -> bool:
+    """Say whether a layer belongs to the head, whose weights are for one answer alone."""
+    return name in (MASK, LOGITS) or name.startswith(f"{LOGITS}_")
+
+
 def parse(name: str) -> LayerName | None:
     """Read a name; None where it is not one of a level.
 

@@ -39,10 +39,7 @@ def build_model(name: str, **kwargs: Any) -> "keras.Model":
         >>> build_model("unet", input_shape=(64, 64, 1), filters=8).name
         'unet'
     """
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise InputError(
-            f"architecture must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}.{closest(ARCHITECTURES, name)}"
-        )
+    ARCHITECTURES.check("architecture", name)
     recipe = ARCHITECTURES[name]
     known = [parameter for parameter in inspect.signature(recipe).parameters if parameter != "name"]
     for argument in kwargs:

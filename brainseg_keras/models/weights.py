@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from brainseg_keras.errors import InputError
 from brainseg_keras.models.shipped import announce, pretrained_info, shipped_file
@@ -39,18 +40,9 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     Raises:
         InputError: When the file is missing, of another kind or damaged, or belongs to another architecture.
     """
-    path = Path(path)
-    if not path.name.endswith((".weights.h5", ".keras")):
-        raise InputError(f"weights must be a .weights.h5 or .keras file. Received: weights={str(path)!r}.")
-    if not path.is_file():
-        raise InputError(f"weights: there is no file {str(path)!r}. Check the path, or give weights=None.")
-    try:
-        stored = _stored_layers(path)
-    except Exception as error:  # whatever zip, HDF5 or JSON readers raise on a damaged file
-        raise InputError(f"weights: {str(path)!r} cannot be read as a Keras file ({error}). Save it anew.") from error
     # Keras matches layers by their class and order, and passes over what a file has in excess: without this check
     # the weights of another architecture could land in the wrong layers without a word.
-    expected = {layer.name for layer in model.layers if layer.weights}
+    stored, expected = stored_weights(path).keys(), {layer.name for layer in model.layers if layer.weights}
     if stored != expected:
         differing = sorted(stored ^ expected)
         raise InputError(
@@ -67,9 +59,30 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
         ) from error
 
 
-def _stored_layers(path):
-    """The names of the layers whose weights a file holds."""
-    with contextlib.redirect_stdout(io.StringIO()):  # the editor prints a summary
-        editor = keras.saving.KerasFileEditor(str(path))
-    paths = (f"/layers/{key}" for key in editor.weights_dict.get("layers", {}))
-    return {editor.object_metadata[path]["name"] for path in paths}
+def stored_weights(path: str | Path) -> dict[str, list[np.ndarray]]:
+    """Read the weights of a `.weights.h5` or `.keras` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        For the name of each layer that has weights, these in the order of `layer.weights`.
+
+    Raises:
+        InputError: When the file is missing, of another kind or damaged.
+    """
+    path = Path(path)
+    if not path.name.endswith((".weights.h5", ".keras")):
+        raise InputError(f"weights must be a .weights.h5 or .keras file. Received: weights={str(path)!r}.")
+    if not path.is_file():
+        raise InputError(f"weights: there is no file {str(path)!r}. Check the path, or give weights=None.")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the editor prints a summary
+            editor = keras.saving.KerasFileEditor(str(path))
+        found = {}
+        for key, weights in editor.weights_dict.get("layers", {}).items():
+            numbers = sorted(filter(str.isdigit, weights), key=int)
+            found[editor.object_metadata[f"/layers/{key}"]["name"]] = [weights[number] for number in numbers]
+        return found
+    except Exception as error:  # whatever zip, HDF5 or JSON readers raise on a damaged file
+        raise InputError(f"weights: {str(path)!r} cannot be read as a Keras file ({error}). Save it anew.") from error

@@ -33,9 +33,21 @@ SETTINGS = (
     "filters",
     "depth",
     "separable",
+    "up",
+    "norm",
+    "recurrence",
+    "norm_per_step",
     "target",
     "context",
     "loss",
+    "dice_weight",
+    "focal_weight",
+    "bce_weight",
+    "alpha",
+    "beta",
+    "gamma",
+    "smooth",
+    "reduce_over",
     "size",
     "batch_size",
     "learning_rate",
@@ -47,12 +59,15 @@ SETTINGS = (
     "stand_in",
     "precision",
     "seed",
+    "init",
+    "freeze",
 )
 METRICS = {
     "dice/best_val_dice": "Dice per patient, mean, best epoch",
     "dice/val_dice": "Dice per patient, mean",
     "dice/val_dice_median": "Dice per patient, median",
     "dice/val_dice_min": "Dice, worst patient",
+    "iou/val_iou": "IoU per patient, mean",
     "loss/val_loss": "validation loss",
 }
 
@@ -160,7 +175,7 @@ class Dashboard:
 
 def _grouped(tag: str) -> str:
     """Name a column of history.csv so that TensorBoard shows what belongs together in one row."""
-    for group in ("dice", "loss", "share"):
+    for group in ("dice", "iou", "pixel_accuracy", "loss", "share"):
         if tag == group or f"_{group}" in tag:
             return f"{group}/{tag}"
     return f"run/{tag}"

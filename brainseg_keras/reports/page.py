@@ -12,8 +12,9 @@ from PIL import Image
 
 from brainseg_keras.evaluation import interval_text
 from brainseg_keras.html import whole_page
-from brainseg_keras.postprocessing import choice_from_info
+from brainseg_keras.postprocessing import Postprocessing, choice_from_info
 from brainseg_keras.reports.evaluation import Evaluation
+from brainseg_keras.reports.outlook import outlook_words
 from brainseg_keras.visualization import (
     PREDICTION,
     TRUTH,
@@ -49,9 +50,11 @@ def write_page(evaluation: Evaluation, path: Path) -> None:
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(_headline(report))}</p>",
         f'<p class="note">{html.escape(_rules(report))}</p>',
+        *([f"<p>{html.escape(expected)}</p>"] if (expected := outlook_words(report)) else []),
         "<h2>Over patients</h2>",
         _table(_patients_table(report)),
         *_groups(report),
+        *_folds(report),
         *_regions(report),
         "<h2>Slices, under each rule for empty ones</h2>",
         _table(_slices_table(report)),
@@ -81,11 +84,15 @@ def _headline(report: dict[str, Any]) -> str:
 
 
 def _rules(report: dict[str, Any]) -> str:
-    chosen, _ = choice_from_info(report["postprocessing"])
+    chosen = report["postprocessing"]
+    said = "as in each fold" if "by_fold" in chosen else str(choice_from_info(chosen)[0])
+    # Masks that another program wrote have none.
+    calibration = f"Calibration: {chosen['calibration']}. " if "calibration" in chosen else ""
     return (
-        f"Masks: {chosen}; chosen on: {report['postprocessing']['chosen_on']}. Distances: "
-        f"{report['distances']}; surface Dice at {report['surface_dice_tolerance']:g} {report['unit']}; volumes in "
-        f"{report['volume_unit']}. Surface: {report['surface_rule']}. Rule for empty masks: {report['empty_rule']}. "
+        f"Masks: {said}; chosen on: {chosen['chosen_on']}. {calibration}"
+        f"Distances: {report['distances']}; surface Dice at {report['surface_dice_tolerance']:g} {report['unit']}; "
+        f"volumes in {report['volume_unit']}. Surface: {report['surface_rule']}. "
+        f"Rule for empty masks: {report['empty_rule']}. "
         "Intervals: studentized bootstrap over patients."
     )
 
@@ -110,6 +117,45 @@ def _groups(report: dict[str, Any]) -> list[str]:
         row |= {"95 % interval": interval_text(dice["low"], dice["high"]), "Dice, median": dice["median"]}
         rows.append(row | {"in the rest": "yes" if role in report["headline"] else "no"})
     return ["<h2>By role</h2>", _table(pd.DataFrame(rows).set_index("role"))]
+
+
+def _folds(report: dict[str, Any]) -> list[str]:
+    """Show what only a cross-validation has: each fold by itself, the worst patients, and choices made across folds."""
+    if "folds" not in report:
+        return []
+    rows = pd.DataFrame(report["folds"])
+    rows["95 % interval"] = [interval_text(row["low"], row["high"]) for row in report["folds"]]
+    table = rows.set_index("fold")[["n", "mean", "median", "95 % interval", "run"]].astype({"n": str})
+    parts = ["<h2>Dice by fold</h2>", _table(table)]
+    return [*parts, *(f"<p>{html.escape(words)}</p>" for words in describe_folds(report))]
+
+
+def describe_folds(report: dict[str, Any]) -> list[str]:
+    """Say in sentences what a report on folds has beside the means.
+
+    Args:
+        report: Of `out_of_fold`.
+
+    Returns:
+        The sentences.
+    """
+    worst, calibration = report["worst_tenth"], report["calibration"]
+    words = [f"Worst tenth of the patients: mean Dice {worst['mean']:.3f}, n = {worst['n']}."]
+    after = f"{calibration['after']:.4f}" if calibration["after"] is not None else f"none ({calibration['why_not']})"
+    words.append(
+        f"Expected calibration error {calibration['before']:.4f}; with the temperature and bias of the other folds "
+        f"{after}, n = {calibration['n']}."
+    )
+    if "tuned" in report:
+        tuned, against = report["tuned"]["dice"], report["tuned"]["against_default"]
+        words.append(
+            f"Tuned on the other folds: Dice per patient {tuned['mean']:.3f} (95 % interval "
+            f"{interval_text(tuned['low'], tuned['high'])}), median {tuned['median']:.3f}, n = {tuned['n']}; "
+            f"{against['difference']:+.4f} against the default (95 % interval "
+            f"{interval_text(against['low'], against['high'], '+.4f')}). Chosen on all: "
+            f"{Postprocessing(**report['tuned']['ships'])}."
+        )
+    return words
 
 
 def _regions(report: dict[str, Any]) -> list[str]:
@@ -155,6 +201,7 @@ def _classification(report: dict[str, Any], by: str) -> pd.DataFrame:
 def _each_patient(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["role", "dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"]
     columns += ["lesions", "lesions_found", "lesions_invented", "volume_true", "volume_pred"]
+    columns += [name for name in ("volume_low", "volume_high", "expected_dice", "remarks") if name in table]
     return table.sort_values("dice", kind="stable").set_index("patient")[columns]
 
 
@@ -170,6 +217,9 @@ def _curves(evaluation: Evaluation) -> list[str]:
         ("Calibration, pixels pooled", lambda f: plot_calibration(*evaluation.histogram.calibration(), f)),
         ("Dice against tumour volume", lambda f: _against_volume(evaluation, f)),
     ]
+    if evaluation.report["expected_calibration_error"] is None:
+        # Masks without probabilities have no curves over thresholds.
+        drawings = drawings[2:]
     figures = []
     for caption, draw in drawings:
         buffer = io.BytesIO()

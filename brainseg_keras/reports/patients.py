@@ -15,6 +15,7 @@ from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import summarize
 from brainseg_keras.evaluation.patient import BOUNDS
 from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.spec import NetworkSpec
 
 #: Roles whose patients may stand in one mean, by what they had to do with the network.
 KINDS = {"apart": ("test", "unseen"), "chose": ("val", "tuned"), "trained": ("train",), "unknown": ("unknown",)}
@@ -27,7 +28,7 @@ _FIRST = {
 }
 #: Roles that may not be scored as this split, since the score would be too good.
 _SEEN = {"val": ("train",), "test": ("train", "val", "tuned")}
-_DONE = {"train": "trained", "val": "chose the checkpoint of", "tuned": "chose the postprocessing of"}
+_DONE = {"train": "trained", "val": "chose the checkpoint of", "tuned": "chose the postprocessing or calibration of"}
 _log = logging.getLogger(__name__)
 
 
@@ -135,13 +136,20 @@ def choose_scored(
 
 
 def choose_tuning(
-    source: VolumeSource, predictor: Predictor, *, progress: Callable[[list[str]], Iterable[str]] = iter
+    source: VolumeSource,
+    predictor: Predictor,
+    *,
+    split: str = "val",
+    what: str = "postprocessing",
+    progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> dict[str, ScoredPatient]:
-    """List the validation patients on which the postprocessing is chosen.
+    """List the patients on which something is chosen for a network.
 
     Args:
         source: Where the volumes come from.
         predictor: The network.
+        split: Whose patients.
+        what: What they choose, for messages.
         progress: See `choose_patients`.
 
     Returns:
@@ -150,21 +158,38 @@ def choose_tuning(
     Raises:
         InputError: There are none; or some trained the network, or were kept apart to test it: the message names them.
     """
-    chosen = choose_patients(source, "val", predictor.spec.roles, read_all=True, progress=progress)
+    chosen = choose_patients(source, split, predictor.spec.roles, read_all=True, progress=progress)
+    whose = f"{len(chosen)} {patients_of(split)}"
     said = _said_of_seen(chosen, ("train",), predictor)
     if said:
         raise InputError(
-            f"Of the {len(chosen)} validation patients {said}, and cannot choose its postprocessing. "
+            f"Of the {whose} {said}, and cannot choose its {what}. "
             f"{_own_data(predictor)}, or give patients that it has never met."
         )
     tested = [name for name, patient in chosen.items() if patient.role == "test"]
     if tested:
         raise InputError(
-            f"Of the {len(chosen)} validation patients {len(tested)} were kept apart to test {predictor.name} "
+            f"Of the {whose} {len(tested)} were kept apart to test {predictor.name} "
             f"({join_names(tested)}), and choose nothing. {_own_data(predictor)}, or give patients that it has never "
             "met."
         )
     return chosen
+
+
+def patients_of(split: str) -> str:
+    """Name the patients of a split.
+
+    Args:
+        split: `train`, `val`, `test` or `all`.
+
+    Returns:
+        Words for reports and messages.
+
+    Example:
+        >>> patients_of("val"), patients_of("all")
+        ('validation patients', "patients of the split 'all'")
+    """
+    return "validation patients" if split == "val" else f"patients of the split {split!r}"
 
 
 def _said_of_seen(chosen: Mapping[str, ScoredPatient], roles: Sequence[str], predictor: Predictor) -> str:
@@ -205,38 +230,56 @@ def headline_roles(chosen: Mapping[str, ScoredPatient], split: str) -> tuple[str
     return next(kind for kind in kinds if kind)
 
 
-def words_for(roles: Iterable[str], *, tuned: bool) -> str:
+def words_for(roles: Iterable[str], *, chose: Sequence[str] = ()) -> str:
     """Say what patients had to do with a network: the first thing that a reviewer asks.
 
     Args:
         roles: Of the patients.
-        tuned: Whether validation patients chose the postprocessing too.
+        chose: What validation patients chose besides the checkpoint.
 
     Returns:
         Words for a report.
 
     Example:
-        >>> words_for(["val"], tuned=True)
+        >>> words_for(["val"], chose=["postprocessing"])
         'validation, chose the checkpoint and the postprocessing'
     """
-    both = " and the postprocessing"
-    return "; ".join(WORDS[role] + (both if role == "val" and tuned else "") for role in roles)
+    also = "".join(f" and the {what}" for what in chose)
+    return "; ".join(WORDS[role] + (also if role == "val" else "") for role in roles)
 
 
-def describe_groups(per_patient: pd.DataFrame, scores: Sequence[str], *, tuned: bool) -> dict[str, Any]:
+def chosen_for(spec: NetworkSpec) -> list[str]:
+    """Name what was chosen for a network after its checkpoint.
+
+    Args:
+        spec: Of the network.
+
+    Returns:
+        Names; none where nothing was.
+
+    Example:
+        >>> from brainseg_keras.calibration import Calibration
+        >>> chosen_for(NetworkSpec(("FLAIR",), calibration=Calibration(0.5, patients={"A": ()})))
+        ['calibration']
+    """
+    chosen = {"postprocessing": spec.tuning is not None, "calibration": bool(spec.calibration.patients)}
+    return [name for name, done in chosen.items() if done]
+
+
+def describe_groups(per_patient: pd.DataFrame, scores: Sequence[str], *, chose: Sequence[str]) -> dict[str, Any]:
     """Summarize the patients of each role by themselves.
 
     Args:
         per_patient: One row a patient, with its role.
         scores: Columns over which means are taken.
-        tuned: See `words_for`.
+        chose: See `words_for`.
 
     Returns:
         By role: words, names and the summary of each score.
     """
     return {
         role: {
-            "role": words_for([role], tuned=tuned),
+            "role": words_for([role], chose=chose),
             "names": rows.patient.tolist(),
             "patients": summarize_scores(rows, scores),
         }

@@ -1,8 +1,6 @@
 """tune(): threshold, components and flip averaging, chosen on the validation patients and on no others."""
 
 import dataclasses
-import itertools
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainseg_keras.data.inputs.targets import Target
-from brainseg_keras.data.labels import BINARY, region_masks
+from brainseg_keras.data.labels import BINARY
 from brainseg_keras.data.volumes import VolumeSource
-from brainseg_keras.evaluation import Counts, dice
-from brainseg_keras.evaluation.lesions import label_lesions
 from brainseg_keras.files import check_output, check_replaceable, write_json
 from brainseg_keras.inference.predictor import ArrangedVolumes, Predictor
-from brainseg_keras.postprocessing import FILE, Postprocessing, Tuning
+from brainseg_keras.postprocessing import FILE, MARK, Postprocessing, Tuning
+from brainseg_keras.reports.grid import CHOICES, choose, describe_tuning, score_choices, warn_of_few
 from brainseg_keras.reports.patients import choose_tuning
-
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
-SMALLEST = (0, 30, 100, 300, 1000)
-#: Patients below which the choice is called a choice on few.
-_FEW = 6
+from brainseg_keras.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -77,88 +69,33 @@ def tune(
     folder = predictor.folder if output is None else output
     file = None if folder is None else check_output(folder, "folder") / FILE
     if file is not None:
-        check_replaceable(file, '"chosen_on"')
+        check_replaceable(file, MARK)
     chosen = choose_tuning(source, predictor, progress=progress)
     patients = list(chosen)
-    choices = [
-        Postprocessing(threshold, smallest, largest, flip)
-        for flip, largest, smallest, threshold in itertools.product((False, True), (False, True), SMALLEST, THRESHOLDS)
-    ]
-    arranged, target = ArrangedVolumes(source, predictor.spec.channels), predictor.spec.target
-    classes = target.classes if target.classes == source.classes else BINARY
-    scores = np.zeros((len(choices), len(patients)))
-    for column, patient in enumerate(progress(patients)):
+    arranged, spec = ArrangedVolumes(source, predictor.spec.channels), predictor.spec
+    scores = np.zeros((len(patients), len(CHOICES)))
+    for row, patient in enumerate(progress(patients)):
         volume = arranged.volume(patient)
-        plain, turned = predictor.both_ways(volume.images, volume.intensity)
-        maps = {False: plain, True: (plain + turned) / 2}
-        scores[:, column] = _scores(choices, maps, volume.masks, target, classes)
-    means = scores.mean(axis=1)
-    best = min(np.flatnonzero(means >= means.max() - 1e-3), key=lambda index: _effort(choices[index]))
-    table = pd.DataFrame([dataclasses.asdict(choice) for choice in choices]).assign(mean_dice=means)
+        answers = predictor.both_ways(volume.images, volume.intensity)
+        scores[row] = score_choices(*answers, volume.masks, spec.target, scored_classes(spec, source))
+    best = choose(scores)
+    table = pd.DataFrame([dataclasses.asdict(choice) for choice in CHOICES]).assign(mean_dice=scores.mean(axis=0))
     met = {patient: tuple(chosen[patient].slices) for patient in patients}
-    tuning = Tuning(met, len(choices), _warning(len(patients), len(choices)))
-    record = (
-        dataclasses.asdict(choices[best])
-        | tuning.to_info()
-        | {
-            "mean_dice": float(means[best]),
-            "mean_dice_default": float(means[choices.index(Postprocessing())]),
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
+    tuning = Tuning(
+        met,
+        len(CHOICES),
+        warn_of_few(len(patients), "validation patient"),
+        spec.calibration.temperature,
+        spec.calibration.bias,
     )
+    record = describe_tuning(best, scores, tuning)
     if file is not None:
         write_json(file, record)
-    # Equals stay in the order in which they were tried; else their order would depend on the processor.
-    table = table.sort_values("mean_dice", ascending=False, ignore_index=True, kind="stable")
-    return Tuned(choices[best], table, record)
+    # Stable: of equals the simpler one stands first, and not whichever the processor's sort leaves there.
+    table = table.sort_values("mean_dice", ascending=False, kind="stable", ignore_index=True)
+    return Tuned(CHOICES[best], table, record)
 
 
-def _warning(patients: int, settings: int) -> str | None:
-    if patients >= _FEW:
-        return None
-    return (
-        f"Chosen among {settings} settings on {patients} validation patient{'s' * (patients > 1)}: what fits so few "
-        "best need not fit others. Tune on more patients, or remove postprocess.json."
-    )
-
-
-def _scores(
-    choices: list[Postprocessing],
-    maps: dict[bool, np.ndarray],
-    truth: np.ndarray,
-    target: Target,
-    classes: tuple[str, ...],
-) -> list[float]:
-    """Score every choice on one patient: its connected parts are found once a threshold, then kept or dropped."""
-    known: dict[tuple[bool, float], tuple[np.ndarray, list[np.ndarray], list[int]]] = {}
-    scores = []
-    for choice in choices:
-        key = (choice.flip, choice.threshold)
-        if key not in known:
-            known[key] = _count_parts(target.decode(maps[choice.flip], choice.threshold), truth, classes)
-        sizes, overlaps, totals = known[key]
-        kept = choice.keeps(sizes)
-        found = [own[kept].sum(axis=0) for own in overlaps]
-        counts = [Counts(tp, fp, total - tp, 0) for (tp, fp), total in zip(found, totals, strict=True)]
-        scores.append(float(np.mean([dice(own) for own in counts])))
-    return scores
-
-
-def _count_parts(
-    answer: np.ndarray, truth: np.ndarray, classes: tuple[str, ...]
-) -> tuple[np.ndarray, list[np.ndarray], list[int]]:
-    """Count each connected part of an answer: its pixels, and of each region the right and the wrong ones."""
-    parts, count = label_lesions(answer > 0)
-    answers, truths = region_masks(answer, classes), region_masks(truth, classes)
-    overlaps = [
-        np.stack(
-            [np.bincount(parts[mask & right], minlength=count + 1)[1:] for right in (truths[name], ~truths[name])],
-            axis=-1,
-        )
-        for name, mask in answers.items()
-    ]
-    return np.bincount(parts.ravel(), minlength=count + 1)[1:], overlaps, [int(t.sum()) for t in truths.values()]
-
-
-def _effort(choice: Postprocessing) -> tuple:
-    return (choice.flip, choice.largest_component, choice.smallest_component, abs(choice.threshold - 0.5))
+def scored_classes(spec: NetworkSpec, source: VolumeSource) -> tuple[str, ...]:
+    """Say of which labels the regions are scored: those of network and data, or the whole tumour where they differ."""
+    return spec.target.classes if spec.target.classes == source.classes else BINARY

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "config": ["TrainingConfig"],
         "cpu": ["speed_up"],
+        "folds": ["FoldsFolder", "resume_folds", "train_folds"],
         "loop": ["resume", "train"],
         "run": ["RunFolder"],
     },

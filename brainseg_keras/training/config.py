@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -13,12 +14,23 @@ from brainseg_keras import ranges
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import expand, write_text
 from brainseg_keras.ranges import Range
-from brainseg_keras.registry import LOSSES
+from brainseg_keras.registry import LOSSES, NORMS, TARGETS, UPS
+from brainseg_keras.training.options import LOSS, RECIPE, RECURRENT_RECIPE, check_loss, check_recipe, loss_arguments
 
-TARGETS = ("tumour", "classes", "regions")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+#: Settings that take one of a few words.
+_WORDS = {
+    "precision": PRECISIONS,
+    "target": TARGETS,
+    "up": UPS,
+    # In YAML `null` is the recipe's own.
+    "norm": (*NORMS, "none"),
+    "reduce_over": ("image", "batch"),
+    "freeze": ("encoder", "backbone"),
+}
 #: Channels of the deepest level: a kernel of more would take gigabytes.
 WIDEST = 8192
+_WEIGHT, _PRICE = Range(0.0, 1000.0), Range(0.0, 10.0)
 
 
 def _option(default: Any, text: str, within: Range | None = None, *, is_path: bool = False) -> Any:
@@ -50,6 +62,12 @@ class TrainingConfig:
     labels: str | None = _option(None, "What labels mean: brats2020, brats2023, brats2015, msd or binary.")
     image_pattern: str | None = _option(None, "How images are named: a regular expression with the group patient.")
     label_pattern: str | None = _option(None, "How labels of NIfTI volumes are named: the same.")
+    folds: int | None = _option(
+        None, "Cross-validation: so many runs below -o, each tested on another part.", ranges.TESTED_FOLDS
+    )
+    fold: int | None = _option(
+        None, "Train one of the folds alone, which tests this part.", Range(1, ranges.FOLDS.high)
+    )
     target: str = _option("tumour", "tumour (one mask), classes (softmax) or regions (nested, sigmoid).")
     context: int = _option(0, "Neighboring slices on each side as further channels (2.5-D).", ranges.CONTEXT)
     architecture: str = _option("attention_res_unet", "Name of the network; `brainseg models` lists them.")
@@ -57,7 +75,21 @@ class TrainingConfig:
     depth: int | None = _option(None, "Number of halvings; default: the recipe's.", Range(1, 8))
     separable: bool = _option(False, "Separable 3x3 convolutions in the blocks.")
     dropout: float = _option(0.0, "Share of feature maps dropped after each block.", Range(0.0, 0.9))
+    up: str | None = _option(None, f"Up-sampling: {', '.join(UPS[:-1])} or {UPS[-1]}; default: the recipe's.")
+    norm: str | None = _option(None, f"Normalization: {', '.join(NORMS)} or none; default: the recipe's.")
+    recurrence: int | None = _option(None, "Times that a recurrent convolution feeds itself back.", Range(0, 16))
+    norm_per_step: bool | None = _option(None, "A normalization for each step of a recurrent convolution.")
     loss: str = _option("dice_focal", f"{', '.join(list(LOSSES)[:-1])} or {list(LOSSES)[-1]}.")
+    dice_weight: float | None = _option(None, "Loss: weight of Dice in a sum.", _WEIGHT)
+    focal_weight: float | None = _option(None, "Loss: weight of the focal loss in a sum.", _WEIGHT)
+    bce_weight: float | None = _option(None, "Loss: weight of cross-entropy in a sum.", _WEIGHT)
+    alpha: float | None = _option(
+        None, "Loss: price of false positives; in a focal one weight of tumour, 1 - alpha of the rest.", _PRICE
+    )
+    beta: float | None = _option(None, "Loss: price of missed pixels.", _PRICE)
+    gamma: float | None = _option(None, "Loss: exponent.", _PRICE)
+    smooth: float | None = _option(None, "Loss: pixels added to an overlap and its size.", Range(0.001, 1000.0))
+    reduce_over: str | None = _option(None, "Loss: an overlap of each image, or of the whole batch.")
     epochs: int = _option(50, "Passes over the training slices.", Range(1, 100_000))
     max_minutes: float | None = _option(
         None, "Stop after so many minutes; the learning rate falls to meet it.", Range(0.01, 100_000.0)
@@ -73,6 +105,7 @@ class TrainingConfig:
         Range(0.0, 0.99999),
     )
     tumour_share: float = _option(0.5, "Share of the training slices that show tumour.", ranges.SHARE)
+    balance_patients: bool = _option(False, "Draw tumour slices so that each patient comes equally often.")
     augment: bool = _option(True, "Augment the training slices.")
     rotate: float = _option(ranges.ROTATE.usual, "Augmentation: largest angle in degrees.", ranges.ROTATE)
     flip: float = _option(ranges.FLIP.usual, "Augmentation: probability of a left-right flip.", ranges.FLIP)
@@ -87,22 +120,55 @@ class TrainingConfig:
         "Augmentation: share of slices in which FLAIR stands in for other sequences.",
         ranges.STAND_IN,
     )
+    darken: float = _option(
+        ranges.DARKEN.usual, "Augmentation: share of tumours that are darkened in part.", ranges.DARKEN
+    )
+    paste: float = _option(
+        ranges.PASTE.usual,
+        "Augmentation: share of slices given another slice's tumour.",
+        ranges.PASTE,
+    )
+    bias_field: float = _option(
+        ranges.BIAS_FIELD.usual, "Augmentation: largest logarithm of a smooth bias field.", ranges.BIAS_FIELD
+    )
+    low_resolution: float = _option(
+        ranges.LOW_RESOLUTION.usual,
+        "Augmentation: share of slices made 1.5 to 3 times as coarse.",
+        ranges.LOW_RESOLUTION,
+    )
+    elastic: float = _option(
+        ranges.ELASTIC.usual,
+        "Augmentation: largest elastic displacement, as a share of the side.",
+        ranges.ELASTIC,
+    )
+    inner_tissue: bool = _option(
+        False, "Measure the tissue level within the head, its rim of scalp and skull left out."
+    )
     blur: float = _option(0.0, "Gaussian blur of each slice, standard deviation in pixels.", ranges.BLUR)
     clahe: float = _option(0.0, "Clip limit of adaptive histogram equalization; 0 is off.", ranges.CLAHE)
     patience: int | None = _option(
         None, "Stop after so many epochs without a better validation score.", Range(1, 100_000)
     )
     precision: str = _option("auto", "auto, float32, mixed_float16 or mixed_bfloat16.")
-    seed: int = _option(0, "Of weights, order, augmentation, and the split of data that have none.", ranges.SEED)
+    seed: int = _option(0, "Of weights, order, augmentation, folds, and the split of data that have none.", ranges.SEED)
     deterministic: bool = _option(False, "Same bits from the same seed; slower.")
     profile: str | None = _option(None, "Steps to record for TensorBoard's profiler, such as 20-30.")
-    init: str | None = _option(None, "Weights to start from: a .keras or .weights.h5 file.", is_path=True)
+    init: str | None = _option(
+        None, "Weights to start from: a run, a .keras or .weights.h5 file, or a shipped name.", is_path=True
+    )
+    freeze: str | None = _option(None, "Layers of init that stay as they are: encoder, or backbone (all but the head).")
+    adapt: bool = _option(False, "Take weights of other channels or another target; what cannot stay is new.")
 
     def __post_init__(self) -> None:
         """Refuse values out of range, before anything is read."""
         kinds = get_type_hints(type(self))
         for entry in dataclasses.fields(self):
             self._check_field(entry, getattr(kinds[entry.name], "__args__", (kinds[entry.name],)))
+        if self.fold is not None and not self.fold <= (self.folds or 0):
+            raise InputError(
+                f"fold is a whole number from 1 to folds. Received: fold={self.fold}, folds={self.folds}. Say how many "
+                "there are: --folds."
+            )
         window = re.fullmatch(r"(\d{1,9})-(\d{1,9})", "1-1" if self.profile is None else self.profile)
         if not window or not 1 <= int(window[1]) <= int(window[2]):
             raise InputError(f"profile is two steps from 1 on, such as 20-30. Received: {self.profile!r}.")
@@ -113,9 +179,28 @@ class TrainingConfig:
                 f"filters double with each halving, to at most {WIDEST}. Received: filters={self.filters}, "
                 f"depth={self.depth}, which makes {widest}. Give fewer --filters, or a smaller --depth."
             )
-        for name, known in (("precision", PRECISIONS), ("target", TARGETS)):
-            if getattr(self, name) not in known:
+        for name, known in _WORDS.items():
+            if getattr(self, name) not in (None, *known):
                 raise InputError(f"{name} is one of {', '.join(known)}. Received: {getattr(self, name)!r}.")
+        check_recipe(self.architecture, self._given(RECURRENT_RECIPE))
+        check_loss(self.loss, self._given(LOSS))
+        if self.init is None and (self.freeze or self.adapt):
+            name = "freeze" if self.freeze else "adapt"
+            raise InputError(f"{name} is about the weights of --init, and none are given. Leave --{name} out.")
+
+    def _given(self, names: Iterable[str]) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def recipe_arguments(self) -> dict[str, Any]:
+        """What was chosen of the recipe's arguments, apart from shapes."""
+        given = {"separable": self.separable, "dropout": self.dropout} | self._given((*RECIPE, *RECURRENT_RECIPE))
+        return given | ({"norm": None} if self.norm == "none" else {})
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """What was chosen of the loss' options."""
+        return loss_arguments(self.loss, self._given(LOSS))
 
     def _check_field(self, entry: dataclasses.Field, allowed: tuple[type, ...]) -> None:
         name, value, within = entry.name, getattr(self, entry.name), entry.metadata["within"]
@@ -174,6 +259,30 @@ class TrainingConfig:
         }
 
     @classmethod
+    def from_given(cls, **given: Any) -> "TrainingConfig":
+        """Make a configuration in which what is left open of the network is as the weights of `init` have it.
+
+        Args:
+            **given: Fields and values.
+
+        Returns:
+            The configuration; the rest is as by default.
+
+        Raises:
+            InputError: A value out of its range, or a damaged run.json beside the weights.
+
+        Example:
+            >>> TrainingConfig.from_given(init="lgg", size=64).filters
+            16
+        """
+        if isinstance(given.get("init"), str) and cls.help().keys() - given.keys():
+            from brainseg_keras.training.origin import beside_weights, network_settings
+
+            if spec := beside_weights(expand(given["init"], "init")):
+                given = network_settings(spec) | given
+        return cls(**given)
+
+    @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> "TrainingConfig":
         """Read a configuration.
 
@@ -206,7 +315,7 @@ class TrainingConfig:
         if unknown:
             raise InputError(f"{path}: unknown settings {', '.join(unknown)}. Known: {', '.join(cls.help())}.")
         try:
-            return cls(**(values | overrides))
+            return cls.from_given(**(values | overrides))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

@@ -10,6 +10,7 @@ from brainseg_keras.errors import InputError, first_line, reading
 from brainseg_keras.models.weights import load_weights
 from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.initial import freeze, take_initial
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.record import Progress, RunRecord
 from brainseg_keras.training.run import RunFolder, restore_random_states
@@ -79,12 +80,21 @@ def continue_network(
     latest = record.progress
     if latest is None:
         with reading(run.info, cure):
-            model = build_network(record.spec, record.precision, config.init)
+            model = build_network(record.spec, record.precision)
+            if config.init:
+                take_initial(model, record.spec, config.init, adapt=config.adapt)
+            freeze(model, record.frozen)
         compile_model(model, config, record.spec.target)
         return model, 0, None
     model, progress = read_last(run, record.spec), None
+    if model is not None:
+        frozen = tuple(layer.name for layer in model.layers if layer.weights and not layer.trainable)
+        if frozen != record.frozen:
+            raise InputError(f"{run.last} and {run.info} differ in the layers that are frozen. {cure}")
     if model is None:
         model, step = _read_best(run, record)
+        with reading(run.info, cure):
+            freeze(model, record.frozen)
         compile_model(model, config, record.spec.target)
         states, share = latest.random_states, step / latest.step
     else:

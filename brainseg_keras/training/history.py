@@ -13,8 +13,9 @@ from brainseg_keras.visualization import plot_history
 
 #: What every row has, whatever the network is asked for.
 _COLUMNS = {
-    *("epoch", "step", "seconds", "learning_rate", "gradient_norm", "images_per_second", "loss", "dice", "val_loss"),
-    *("val_dice", "val_dice_median", "val_dice_min", "val_patients", "val_predicted_share", "val_tumour_share"),
+    *("epoch", "step", "seconds", "learning_rate", "gradient_norm", "images_per_second"),
+    *("loss", "dice", "iou", "pixel_accuracy", "val_loss", "val_dice", "val_dice_median", "val_dice_min"),
+    *("val_iou", "val_pixel_accuracy", "val_patients", "val_predicted_share", "val_tumour_share"),
 }
 
 

@@ -48,7 +48,7 @@ class RunKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Validate and keep; an epoch that was interrupted before its last step is only kept, to be finished later."""
         if self._progression.stopped != "interrupted" or self._progression.whole:
-            self._score(epoch + 1, {key: float(value) for key, value in (logs or {}).items()} | self._measure())
+            self._score(epoch + 1, _flat(logs or {}) | self._measure())
             find_end(self._progression, self._epochs_since_best, self._checkpoints.record.config.patience)
             # Also where Ctrl-C came during the validation: no step more.
             self.model.stop_training = self._progression.stopped is not None
@@ -57,7 +57,7 @@ class RunKeeper(keras.callbacks.Callback):
     def score_start(self, model: keras.Model) -> None:
         """Score the weights that a run starts from, as epoch 0, which may stay the best."""
         self.set_model(model)
-        nothing = ("loss", "dice", "learning_rate", "gradient_norm", "images_per_second")
+        nothing = ("loss", "dice", "iou", "pixel_accuracy", "learning_rate", "gradient_norm", "images_per_second")
         self._score(0, dict.fromkeys(nothing, math.nan))
 
     @property
@@ -82,3 +82,11 @@ class RunKeeper(keras.callbacks.Callback):
             self._checkpoints.keep_best(self._scorer.plain, BestEpoch(epoch, step, scores.dice))
         self._history.write()
         self._display.show(row, self._history.best, scores, attention)
+
+
+def _flat(logs: dict[str, Any]) -> dict[str, float]:
+    """Give the numbers of an epoch by name, those of a metric of several scores too."""
+    flat = {}
+    for name, value in logs.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: float(value)}
+    return flat

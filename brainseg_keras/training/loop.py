@@ -19,6 +19,7 @@ from brainseg_keras.training.continuation import changed_config, check_same_netw
 from brainseg_keras.training.cpu import speed_up
 from brainseg_keras.training.display import EpochDisplay
 from brainseg_keras.training.history import History, read_history
+from brainseg_keras.training.initial import find_weights, freeze, frozen_layers, take_initial
 from brainseg_keras.training.keeper import RunKeeper
 from brainseg_keras.training.patients import check_same_pixels, roles_before, roles_of_run
 from brainseg_keras.training.precision import choose_precision
@@ -65,21 +66,33 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         >>> run.best.is_file()
         True
     """
+    if config.folds and not config.fold:
+        raise InputError(
+            f"train() trains one network. Received: folds={config.folds} without a fold. Say which fold, or train all: "
+            "brainseg_keras.training.train_folds."
+        )
     started, console = time.monotonic(), console or Console(stderr=True)
     run = RunFolder(output or Path("tensorboard_logs") / f"{config.architecture}-{time.strftime('%Y%m%d-%H%M%S')}")
     run.check_new()
     set_seeds(config)
+    if config.init:
+        # Before the data are listed.
+        find_weights(config.init)
     before = roles_before(config.init)
     source = open_data(config, before, console)
     spec = describe_network(config, source)
     precision = choose_precision(config.precision, separable=config.separable)
-    model = build_network(spec, precision, config.init)
+    model, fit = build_network(spec, precision), None
+    if config.init:
+        fit, said = take_initial(model, spec, config.init, adapt=config.adapt)
+    frozen = frozen_layers(model, config.freeze, fit)
+    freeze(model, frozen)
     compile_model(model, config, spec.target)
     data = load_data(config, spec, source, console)
     # Who is the same as whom is known when all were read.
-    spec = replace(spec, roles=roles_of_run(source, before, config.init))
+    spec = replace(spec, roles=roles_of_run(source, before, config.init, own_split=config.fold is not None))
     patients = source.table.groupby("split").patient.nunique().to_dict()
-    record = RunRecord(spec, config, model.count_params(), precision, patients)
+    record = RunRecord(spec, config, model.count_params(), precision, patients, frozen)
     progression = _progression(config, data, started=started)
     with hold_folder(run.path):
         # Another process may have begun in this folder while the data were read.
@@ -88,6 +101,8 @@ def train(config: TrainingConfig, *, output: str | Path | None = None, console: 
         config.to_yaml(run.config)
         run.write_record(record)
         _announce(console, run, record, progression)
+        if fit:
+            console.out(said, highlight=False)
         _fit(model, data, progression, History(run), Checkpoints(run, record), console)
     return run
 
@@ -163,9 +178,10 @@ def _fit(
     checkpoints: Checkpoints,
     console: Console,
 ) -> None:
-    run, config, spec = checkpoints.run, checkpoints.record.config, checkpoints.record.spec
+    run, record, config = checkpoints.run, checkpoints.record, checkpoints.record.config
     speed_up(model)
-    scorer, display = Scorer(spec, data, averaged=config.ema > 0), EpochDisplay(run.logs, console)
+    scorer = Scorer(record.spec, data, averaged=config.ema > 0, frozen=record.frozen)
+    display = EpochDisplay(run.logs, console)
     keeper = RunKeeper(progression, scorer, history, checkpoints, display)
     guard, bar = StopGuard(progression, config), ProgressBar(progression, console)
     callbacks = [WarmupCosine(progression, config), guard, bar, keeper]
@@ -201,8 +217,9 @@ def _stream(data: TrainingData, progression: Progression) -> Any:
 
 
 def _announce(console: Console, run: RunFolder, record: RunRecord, progression: Progression) -> None:
+    frozen = f"{len(record.frozen)} layers frozen, " if record.frozen else ""
     console.out(
-        f"{record.spec.architecture}, {record.parameters:,} parameters, {record.precision}; "
+        f"{record.spec.architecture}, {record.parameters:,} parameters, {frozen}{record.precision}; "
         f"{record.patients['train']} training and {record.patients['val']} validation patients, "
         f"{progression.steps_per_epoch} steps an epoch\n"
         f"run: {run.path}   watch: tensorboard --logdir {run.path.parent}",

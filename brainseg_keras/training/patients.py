@@ -4,12 +4,13 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from brainseg_keras.data.checksums import PatientChecksums, RememberedVolumes
 from brainseg_keras.data.roles import MET, MetPatient, Roles, join_names, splits_kept, splits_of
 from brainseg_keras.data.volumes import VolumeSource
-from brainseg_keras.errors import InputError, reading
-from brainseg_keras.models.shipped import list_pretrained, pretrained_info
-from brainseg_keras.spec import RESTORE, NetworkSpec, read_json
+from brainseg_keras.errors import InputError
+from brainseg_keras.training.origin import beside_weights
 
 _UNREAD = PatientChecksums((), "")
 _log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def roles_before(init: str | None) -> Roles:
     """Say whom the weights that a run starts from have met.
 
     Args:
-        init: As in the configuration: a file of weights, or a shipped name; None for random weights.
+        init: As in the configuration; None for random weights.
 
     Returns:
         Their roles; incomplete where nothing lies beside the file that says them.
@@ -33,39 +34,35 @@ def roles_before(init: str | None) -> Roles:
     """
     if init is None:
         return Roles()
-    if init in list_pretrained():
-        return NetworkSpec.from_info(pretrained_info(init)).roles
-    beside = Path(init).parent / "run.json"
-    roles = Roles(complete=False)
-    if init.endswith(".keras") and beside.is_file():
-        content = read_json(beside)
-        with reading(beside, RESTORE):
-            roles = NetworkSpec.from_info(content).roles
+    spec = beside_weights(init)
+    roles = spec.roles if spec else Roles(complete=False)
     if roles == Roles(complete=False):
         _log.warning("Nothing says which patients trained %s: scores of this run will say so.", init)
     return roles
 
 
-def remember_patients(source: VolumeSource, roles: Roles) -> RememberedVolumes:
+def remember_patients(source: VolumeSource, roles: Roles, splits: pd.Series | None = None) -> RememberedVolumes:
     """Give a source that remembers whom it gave, with the splits that a run or its first weights have settled.
 
     Args:
         source: Where the volumes come from.
         roles: Of the run that is resumed, or of the weights that a new one starts from.
+        splits: By patient, those of a fold: they come before all others.
 
     Returns:
         The source.
     """
-    return RememberedVolumes(source, splits_kept(source, roles))
+    return RememberedVolumes(source, splits_kept(source, roles) if splits is None else splits)
 
 
-def roles_of_run(source: RememberedVolumes, before: Roles, init: str | None) -> Roles:
+def roles_of_run(source: RememberedVolumes, before: Roles, init: str | None, *, own_split: bool = False) -> Roles:
     """Say whom a new run meets, when its training and validation patients have been read.
 
     Args:
         source: From which they were read.
         before: Whom the weights have met that it starts from.
         init: What to call these in a message.
+        own_split: See `Roles`.
 
     Returns:
         The roles; patients of no split are in none.
@@ -93,7 +90,7 @@ def roles_of_run(source: RememberedVolumes, before: Roles, init: str | None) -> 
     earlier = [
         replace(old, tuned=False) for old in before.patients if old.role in ("train", "val") and not _covered(old, own)
     ]
-    return Roles((*own, *earlier), before.complete)
+    return Roles((*own, *earlier), before.complete, own_split)
 
 
 def _met(name: str, split: str, source: RememberedVolumes) -> MetPatient:

@@ -16,6 +16,7 @@ from brainseg_keras.training.machine import git_commit, processor
 #: What each entry of run.json is made of that is not the network's.
 _KINDS: dict[str, type] = {
     "config": dict,
+    "frozen": list,
     "parameters": int,
     "patients": dict,
     "precision": str,
@@ -106,6 +107,7 @@ class RunRecord:
         parameters: Of the network.
         precision: Name of the dtype policy that it computes in.
         patients: How many there are in each split.
+        frozen: Names of the layers that are not trained.
         started: When it began.
         machine: Processor and number of cores.
         git_commit: Of the code; None where it runs from no checkout.
@@ -123,6 +125,7 @@ class RunRecord:
     parameters: int
     precision: str
     patients: Mapping[str, int]
+    frozen: tuple[str, ...] = ()
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     machine: Mapping[str, Any] = field(default_factory=lambda: {"processor": processor(), "cores": os.cpu_count()})
     git_commit: str | None = field(default_factory=git_commit)
@@ -140,6 +143,7 @@ class RunRecord:
             "parameters": self.parameters,
             "precision": self.precision,
             "patients": dict(self.patients),
+            "frozen": list(self.frozen),
         }
         kept = {"progress": self.progress, "validation": self.validation}
         return self.spec.to_info() | own | {name: value.to_info() for name, value in kept.items() if value}
@@ -157,6 +161,7 @@ class RunRecord:
             parameters=content["parameters"],
             precision=content["precision"],
             patients=patients,
+            frozen=tuple(content.get("frozen", ())),
             started=content.get("started", ""),
             machine=content.get("machine", {}),
             git_commit=content.get("git_commit"),

@@ -1,5 +1,6 @@
 """The network as it is kept, with the average of its weights where that is wanted, and its score."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from brainseg_keras.data.inputs.batches import SliceBatches
 from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.cpu import speed_up
+from brainseg_keras.training.initial import freeze
 from brainseg_keras.training.optimizer import adam_of
 from brainseg_keras.training.setup import TrainingData, build_network
 from brainseg_keras.training.validation import PatientScores
@@ -24,11 +26,13 @@ class Scorer:
         spec: What the network is.
         data: On which patients to score, and the batches that calibrate an average.
         averaged: Whether the average of the weights is scored.
+        frozen: Names of the layers that are not trained.
     """
 
-    def __init__(self, spec: NetworkSpec, data: TrainingData, *, averaged: bool):
+    def __init__(self, spec: NetworkSpec, data: TrainingData, *, averaged: bool, frozen: Sequence[str] = ()):
         self._validator = data.validator
         self._batches: SliceBatches | None = data.batches if averaged else None
+        self._frozen = frozen
         #: The copy, of the weights that were scored last.
         self.plain = build_network(spec)
         speed_up(self.plain)
@@ -45,7 +49,10 @@ class Scorer:
         for own, theirs in zip(self.plain.variables, model.variables, strict=True):
             own.assign(np.array(keras.ops.convert_to_numpy(theirs)))
         if self._batches is not None and step:
+            freeze(self.plain, self._frozen)
             _take_average(self.plain, model, self._batches, step)
+            # Whoever reads best.keras may train all of it.
+            freeze(self.plain, self._frozen, frozen=False)
         return self._validator.score(self.plain, model.loss), self._validator.attention(self._explain)
 
 

@@ -13,13 +13,14 @@ from brainseg_keras.data.inputs.augmentation import Augmentation
 from brainseg_keras.data.inputs.batches import SliceBatches, load_slices
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.inputs.targets import Target
-from brainseg_keras.data.manifest import COLUMNS
+from brainseg_keras.data.manifest import COLUMNS, Progress
 from brainseg_keras.data.roles import Roles
 from brainseg_keras.data.sources import open_source
+from brainseg_keras.data.splits import assign_folds
 from brainseg_keras.data.volumes import VolumeSource, select_patients
 from brainseg_keras.errors import InputError
 from brainseg_keras.losses import get_loss
-from brainseg_keras.metrics import DiceCoefficient
+from brainseg_keras.metrics.together import SegmentationScores
 from brainseg_keras.models import build_model
 from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.terminal import progress_bar
@@ -47,20 +48,28 @@ def set_seeds(config: TrainingConfig) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def open_data(config: TrainingConfig, known: Roles, console: Console) -> RememberedVolumes:
-    """Open the data, with patients to train and to validate; splits of those that are known already are kept."""
-    opened = open_source(
+def open_configured(config: TrainingConfig, progress: Progress = iter) -> VolumeSource:
+    """Open the data that a configuration names, in splits of their own; of folds in none where the data name none."""
+    return open_source(
         config.data,
         format=config.format,
         root=config.root,
-        seed=config.seed,
+        seed=None if config.folds else config.seed,
         modalities=config.modalities,
         labels=config.labels,
         image_pattern=config.image_pattern,
         label_pattern=config.label_pattern,
-        progress=partial(progress_bar, what="listing patients", console=console),
+        progress=progress,
     )
-    source = remember_patients(opened, known)
+
+
+def open_data(config: TrainingConfig, known: Roles, console: Console) -> RememberedVolumes:
+    """Open the data, with patients to train and to validate; splits of those that are known already are kept."""
+    opened, splits = open_configured(config, partial(progress_bar, what="listing patients", console=console)), None
+    if config.fold:
+        table = assign_folds(opened.table, folds=config.folds, seed=config.seed)[config.fold - 1]
+        splits = table.drop_duplicates("patient").set_index("patient").split
+    source = remember_patients(opened, known, splits)
     for split in ("train", "val"):
         select_patients(source, split)
     return source
@@ -74,17 +83,14 @@ def describe_network(config: TrainingConfig, source: VolumeSource) -> NetworkSpe
     arguments: dict[str, Any] = {
         "input_shape": [config.size, config.size, len(channels) * (2 * config.context + 1)],
         "num_classes": len(target.channels),
-        "separable": config.separable,
-        "dropout": config.dropout,
-    }
-    arguments |= {name: value for name in ("filters", "depth") if (value := getattr(config, name)) is not None}
+    } | config.recipe_arguments
     if target.name == "regions":
         # Three channels that overlap: "auto" would make them exclude each other.
         arguments["classifier_activation"] = "sigmoid"
     return NetworkSpec(
         channels=channels,
         target=target,
-        preprocessing=Preprocessing(config.size, config.blur, config.clahe),
+        preprocessing=Preprocessing(config.size, config.blur, config.clahe, config.inner_tissue),
         context=config.context,
         architecture=config.architecture,
         arguments=arguments,
@@ -110,6 +116,7 @@ def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, c
         slices,
         batch_size=config.batch_size,
         tumour_share=config.tumour_share,
+        balance_patients=config.balance_patients,
         augmentation=augmentation,
         target=spec.target,
         seed=config.seed,
@@ -131,17 +138,17 @@ def make_augmentation(config: TrainingConfig, channels: tuple[str, ...]) -> Augm
     return Augmentation(**settings, stand_in_channel=channels.index("FLAIR") if config.stand_in else 0)
 
 
-def build_network(spec: NetworkSpec, precision: str = "float32", weights: str | None = None) -> keras.Model:
-    """Build the network that a description tells of, from random weights, a file or a shipped name; not compiled."""
+def build_network(spec: NetworkSpec, precision: str = "float32") -> keras.Model:
+    """Build the network that a description tells of, from random weights; not compiled."""
     with dtype_policy(precision):
-        return build_model(spec.architecture, **spec.arguments, weights=weights)
+        return build_model(spec.architecture, **spec.arguments)
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, target: Target) -> None:
-    """Give a network its loss, its metric and its optimizer."""
-    dice = DiceCoefficient(num_classes=len(target.channels), exclusive=target.exclusive)
-    loss = get_loss(config.loss, include_background=not target.exclusive)
-    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[dice])
+    """Give a network its loss, its metrics and its optimizer."""
+    scores = SegmentationScores(num_classes=len(target.channels), exclusive=target.exclusive)
+    loss = get_loss(config.loss, include_background=not target.exclusive, **config.loss_options)
+    model.compile(optimizer=_optimizer(config), loss=loss, metrics=[scores])
 
 
 def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:

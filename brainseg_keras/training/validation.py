@@ -12,7 +12,7 @@ from brainseg_keras.data.manifest import Progress
 from brainseg_keras.data.patient_cache import PreparedPatient, prepare_patients
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
-from brainseg_keras.evaluation.scores import confusion, dice
+from brainseg_keras.evaluation.scores import Counts, confusion, dice, iou, pixel_accuracy
 from brainseg_keras.inference.engines.keras import keras_function
 from brainseg_keras.inference.explanation import Explainer
 from brainseg_keras.inference.runner import Network, Prepared, Runner
@@ -29,6 +29,8 @@ class PatientScores:
 
     Args:
         dice: Dice of each patient; with several regions the mean over whole tumour, tumour core and enhancing tumour.
+        iou: Intersection over union, the mean over the patients; of each over its volume and its regions, as Dice.
+        pixel_accuracy: Share of pixels that are right, the same mean.
         loss: Mean loss over the slices.
         histogram: Probabilities of tumour and of other pixels.
         panel: The same slices each time.
@@ -37,6 +39,8 @@ class PatientScores:
     """
 
     dice: dict[str, float]
+    iou: float
+    pixel_accuracy: float
     loss: float
     histogram: ProbabilityHistogram
     panel: list[ShownSlice]
@@ -57,6 +61,8 @@ class PatientScores:
             "val_dice": self.mean,
             "val_dice_median": float(np.median(values)),
             "val_dice_min": float(np.min(values)),
+            "val_iou": self.iou,
+            "val_pixel_accuracy": self.pixel_accuracy,
             "val_patients": len(values),
             "val_predicted_share": (tp + fp) / (tp + fp + tn + fn),
             "val_tumour_share": (tp + fn) / (tp + fp + tn + fn),
@@ -119,7 +125,7 @@ class PatientValidator:
             self._network = keras_function(self._twin.model)
         self._twin.update()
         postprocessing = Postprocessing()
-        regions, losses, panel, faults = {}, [], [], []
+        regions, others, losses, panel, faults = {}, [], [], [], []
         histogram = ProbabilityHistogram()
         for patient in map(_Patient.read, self._patients):
             masks = patient.masks
@@ -127,7 +133,9 @@ class PatientValidator:
             losses.append((float(loss(self._target.encode(patient.truth), outputs)), len(masks)))
             probabilities = self._runner.restore(outputs, masks.shape[1:])
             answer = postprocessing.labels(probabilities, self._target)
-            own = regions[patient.name] = self._score_regions(masks, answer)
+            counts = self._count_regions(masks, answer)
+            own = regions[patient.name] = {name: float(dice(count)) for name, count in counts.items()}
+            others.append([[kind(count) for count in counts.values()] for kind in (iou, pixel_accuracy)])
             tumour, score = self._target.tumour(probabilities), float(np.mean(list(own.values())))
             histogram.add(masks > 0, tumour)
             if patient.name in self._panel:
@@ -138,7 +146,8 @@ class PatientValidator:
         scores = {patient: float(np.mean(list(own.values()))) for patient, own in regions.items()}
         means = {} if self._target.name == "tumour" else pd.DataFrame(regions).mean(axis=1).to_dict()
         worst = sorted(faults, key=lambda shown: shown.dice)[: self._worst]
-        return PatientScores(scores, float(np.average(values, weights=weights)), histogram, panel, worst, means)
+        mean_loss, mean_others = float(np.average(values, weights=weights)), np.mean(others, axis=(0, 2)).tolist()
+        return PatientScores(scores, *mean_others, mean_loss, histogram, panel, worst, means)
 
     def attention(self, explain: Explainer) -> list[dict[str, np.ndarray]]:
         """Map where a network looks in the panel's slices.
@@ -166,10 +175,10 @@ class PatientValidator:
             "slices": np.array(volume.slices),
         }
 
-    def _score_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, float]:
+    def _count_regions(self, masks: np.ndarray, answer: np.ndarray) -> dict[str, Counts]:
         truths = region_masks(masks, self._target.classes)
         answers = region_masks(answer, self._target.classes)
-        return {name: float(dice(confusion(truths[name], answers[name]))) for name in truths}
+        return {name: confusion(truths[name], answers[name]) for name in truths}
 
 
 class _Patient(NamedTuple):

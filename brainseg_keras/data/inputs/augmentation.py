@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from brainseg_keras import ranges
+from brainseg_keras.data.inputs.fields import add_bias_field, elastic_maps, lower_resolution
+from brainseg_keras.data.inputs.lesions import darken_lesions, paste_lesions
 from brainseg_keras.data.inputs.preprocessing import aligned_empty, byte_tables, normalize
 from brainseg_keras.ranges import Range
 
@@ -17,13 +19,18 @@ _RANGES = {
     "intensity": ranges.INTENSITY,
     "noise": ranges.NOISE,
     "stand_in": ranges.STAND_IN,
+    "darken": ranges.DARKEN,
+    "paste": ranges.PASTE,
+    "bias_field": ranges.BIAS_FIELD,
+    "low_resolution": ranges.LOW_RESOLUTION,
+    "elastic": ranges.ELASTIC,
     "stand_in_channel": Range(0, 1023),
 }
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random rotation, flip, zoom and shift, then contrast, of normalized slices and their masks.
+    """Random rotation, flip, zoom, shift and elastic map, then contrast, tumours and noise, of slices and their masks.
 
     What comes into view from outside is background (0), never a mirror image: that would copy tumours to the border.
 
@@ -37,6 +44,11 @@ class Augmentation:
         noise: Largest standard deviation of Gaussian noise; tissue is 1.
         stand_in: Probability that one channel stands in for others, as FLAIR does in sets and scans that lack a
             sequence: half of the time for all, else for one.
+        darken: Probability that a slice's tumour is darkened in part, see `darken_lesions`.
+        paste: Probability that a slice is given the tumour of another slice of its batch, see `paste_lesions`.
+        bias_field: Largest logarithm of a smooth field by which each slice is multiplied.
+        low_resolution: Probability that a slice is made coarser, by a factor of 1.5 to 3.
+        elastic: Largest elastic displacement as a share of the side.
         stand_in_channel: Which channel that is.
 
     Raises:
@@ -56,6 +68,11 @@ class Augmentation:
     intensity: float = ranges.INTENSITY.usual
     noise: float = ranges.NOISE.usual
     stand_in: float = ranges.STAND_IN.usual
+    darken: float = ranges.DARKEN.usual
+    paste: float = ranges.PASTE.usual
+    bias_field: float = ranges.BIAS_FIELD.usual
+    low_resolution: float = ranges.LOW_RESOLUTION.usual
+    elastic: float = ranges.ELASTIC.usual
     stand_in_channel: int = 0
 
     def __post_init__(self) -> None:
@@ -80,11 +97,11 @@ class Augmentation:
         sources = self._sources(rng, len(images), images.shape[-1], context)
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
-        matrices = self._matrices(rng, *masks.shape[:3])
-        moved = _move(images, matrices)
+        maps = self._maps(rng, *masks.shape[:3])
+        moved, moved_masks = _move(images, maps), _move(masks, maps)
         self._contrast(moved, rng, context)
-        self._grain(moved, rng)
-        return moved, _move(masks, matrices)
+        self._alter(moved, moved_masks, rng, context, sources)
+        return moved, moved_masks
 
     def normalized(
         self,
@@ -115,17 +132,18 @@ class Augmentation:
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
             intensity = np.take_along_axis(intensity, sources[..., np.newaxis], axis=1)
-        matrices = self._matrices(rng, *masks.shape[:3])
+        maps = self._maps(rng, *masks.shape[:3])
         tables = byte_tables(intensity)
         self._contrast(tables, rng, context)
         # Few calls a slice: the threads that make batches side by side take turns in everything that is not OpenCV's.
         result = aligned_empty(images.shape)
         for bytes_moved, table, pixels in zip(
-            _move(images, matrices, intensity[..., 0].round()), tables, result, strict=True
+            _move(images, maps, intensity[..., 0].round()), tables, result, strict=True
         ):
             cv2.LUT(bytes_moved, table, pixels)
-        self._grain(result, rng)
-        return result, _move(masks, matrices)
+        moved_masks = _move(masks, maps)
+        self._alter(result, moved_masks, rng, context, sources)
+        return result, moved_masks
 
     def _sources(self, rng: np.random.Generator, count: int, channels: int, context: int) -> np.ndarray | None:
         """Say which channel each channel of each image comes from `(count, channels)`; None for its own."""
@@ -139,8 +157,8 @@ class Augmentation:
         steps = own * np.arange(2 * context + 1)
         return (steps[:, np.newaxis] + sources[:, np.newaxis]).reshape(count, channels)
 
-    def _matrices(self, rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
-        """Draw affine maps `(count, 2, 3)` from old to new pixels, about the center."""
+    def _maps(self, rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
+        """Draw affine maps `(count, 2, 3)` from old to new pixels, about the center, or bend them: `elastic_maps`."""
         angle = np.deg2rad(rng.uniform(-self.rotate, self.rotate, count))
         scale = _factor(rng, self.zoom, count)
         mirror = np.where(rng.random(count) < self.flip, -1.0, 1.0)
@@ -148,7 +166,8 @@ class Augmentation:
         cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
         linear = np.stack([mirror * cosine, -sine, mirror * sine, cosine], axis=-1).reshape(count, 2, 2)
         center = np.array([(width - 1) / 2, (height - 1) / 2])
-        return np.concatenate([linear, (center + shift - linear @ center)[..., np.newaxis]], axis=-1)
+        matrices = np.concatenate([linear, (center + shift - linear @ center)[..., np.newaxis]], axis=-1)
+        return elastic_maps(matrices, height, width, rng, self.elastic) if self.elastic else matrices
 
     def _contrast(self, images: np.ndarray, rng: np.random.Generator, context: int) -> None:
         """Change gain and gamma of each channel of each image `(count, height, width, channels)`, in place."""
@@ -159,6 +178,25 @@ class Augmentation:
             np.maximum(images, 0, out=images)
             np.power(images, np.tile(gamma, neighbors), out=images)
             images *= np.tile(gain, neighbors)
+
+    def _alter(
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        rng: np.random.Generator,
+        context: int,
+        sources: np.ndarray | None,
+    ) -> None:
+        """Change what is moved and normalized, in place, from the tumour to the scanner; what is off draws nothing."""
+        if self.darken:
+            darken_lesions(images, masks, rng, self.darken, context=context, sources=sources)
+        if self.paste:
+            paste_lesions(images, masks, rng, self.paste, sources=sources)
+        if self.bias_field:
+            add_bias_field(images, rng, self.bias_field)
+        if self.low_resolution:
+            lower_resolution(images, rng, self.low_resolution)
+        self._grain(images, rng)
 
     def _grain(self, images: np.ndarray, rng: np.random.Generator) -> None:
         """Add noise, in place."""
@@ -174,14 +212,14 @@ class Augmentation:
             image += grain.reshape(image.shape)
 
 
-def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
+def _move(images: np.ndarray, maps: np.ndarray, outside: np.ndarray | None = None) -> np.ndarray:
     """Move images or masks linearly; `outside` `(count, channels)` comes into view at the borders, default 0."""
     count, height, width, channels = images.shape
     outside = np.zeros((count, channels)) if outside is None else outside
     if channels > 4:
         # OpenCV moves at most four at once.
         groups = [slice(start, start + 4) for start in range(0, channels, 4)]
-        parts = [_move(np.ascontiguousarray(images[..., g]), matrices, outside[:, g]) for g in groups]
+        parts = [_move(np.ascontiguousarray(images[..., g]), maps, outside[:, g]) for g in groups]
         return np.concatenate([part.reshape(*part.shape[:3], -1) for part in parts], axis=-1)
     # OpenCV moves bytes of four channels in half the time of three.
     widen = images.dtype == np.uint8 and channels == 3
@@ -189,8 +227,12 @@ def _move(images: np.ndarray, matrices: np.ndarray, outside: np.ndarray | None =
         images = cv2.cvtColor(images.reshape(-1, width, 3), cv2.COLOR_BGR2BGRA).reshape(count, height, width, 4)
     moved = np.empty_like(images)
     fills = np.pad(outside, ((0, 0), (0, 4 - channels))).tolist()
-    for image, matrix, fill, target in zip(images, matrices, fills, moved, strict=True):
-        cv2.warpAffine(image, matrix, (width, height), target, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, fill)
+    bent = maps.ndim == 4
+    for image, chart, fill, target in zip(images, maps, fills, moved, strict=True):
+        if bent:
+            cv2.remap(image, chart, None, cv2.INTER_LINEAR, target, cv2.BORDER_CONSTANT, fill)
+        else:
+            cv2.warpAffine(image, chart, (width, height), target, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT, fill)
     if widen:
         return cv2.cvtColor(moved.reshape(-1, width, 4), cv2.COLOR_BGRA2BGR).reshape(count, height, width, 3)
     return moved

@@ -15,7 +15,7 @@ import numpy as np
 from brainseg_keras import ranges
 from brainseg_keras.data.inputs.augmentation import Augmentation
 from brainseg_keras.data.inputs.context import neighbor_indices, repeat_range, stack_neighbors
-from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range, normalize
+from brainseg_keras.data.inputs.preprocessing import Preprocessing, normalize
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
 from brainseg_keras.data.manifest import Progress
 from brainseg_keras.data.patient_cache import Array, prepare_patients
@@ -116,7 +116,7 @@ def _prepare(volume: Volume, preprocessing: Preprocessing, target: Target) -> di
         "images": images,
         "masks": masks,
         "intensity": intensity,
-        "own_intensity": np.stack([intensity_range(image[np.newaxis]) for image in images]),
+        "own_intensity": np.stack([preprocessing.intensity(image[np.newaxis]) for image in images]),
         "tumour": contents.tumour,
         "shown": contents.shown,
     }
@@ -132,13 +132,15 @@ class SliceBatches:
     """Batches of training slices; batch `step` is the same whenever and wherever it is asked for.
 
     Slices with tumour and slices without are drawn in shuffled passes of their own: each slice comes once before any
-    of its kind comes again.
+    of its kind comes again. Balanced by patients, those with tumour come a patient at a time: each patient once before
+    any comes again, and of a patient each slice.
 
     Args:
         slices: What to draw from.
         batch_size: Slices in a batch.
         tumour_share: Share of the slices that show tumour, held from step to step for any batch size: a half of batches
             of 1 is every other one. None draws all slices alike.
+        balance_patients: Draw the slices with tumour so that each patient comes equally often, however many it has.
         augmentation: What to do to each batch; None for nothing.
         target: What the masks were made for.
         seed: Of order and augmentation.
@@ -160,6 +162,7 @@ class SliceBatches:
         *,
         batch_size: int = 8,
         tumour_share: float | None = 0.5,
+        balance_patients: bool = False,
         augmentation: Augmentation | None = None,
         target: Target = TUMOUR,
         seed: int = 0,
@@ -174,10 +177,14 @@ class SliceBatches:
         self._seed = seed
         contents = slices.contents or Contents.of(slices.images, slices.masks)
         drawn = np.flatnonzero(contents.shown) if contents.shown.any() else np.arange(len(slices.images))
-        self._kinds, self._share = _kinds(drawn, contents.tumour[drawn], tumour_share)
+        kinds, self._share = _kinds(drawn, contents.tumour[drawn], tumour_share)
+        # Of each kind the groups that take turns: one of all, or one of each patient.
+        self._groups = [[members] for members in kinds]
+        if balance_patients:
+            self._groups[0] = [kinds[0][places] for places in _places_of_each(slices.patients[kinds[0]])]
         self.batch_size = batch_size
         self.steps_per_epoch = math.ceil(len(drawn) / batch_size)
-        self._permutation = lru_cache(maxsize=8)(self._draw_permutation)
+        self._shuffled = lru_cache(maxsize=8)(self._shuffle)
 
     def indices(self, step: int) -> np.ndarray:
         """Say which slices stand in a batch.
@@ -188,13 +195,24 @@ class SliceBatches:
         Returns:
             Array of `batch_size` positions.
         """
-        drawn = []
         spans = zip(self._drawn_before(step), self._drawn_before(step + 1), strict=True)
-        for kind, (members, span) in enumerate(zip(self._kinds, spans, strict=False)):
-            places = np.arange(*span)
-            passes, offsets = np.divmod(places, len(members))
-            drawn += [members[self._permutation(kind, int(p))[o]] for p, o in zip(passes, offsets, strict=True)]
-        return np.array(drawn)
+        return np.array(
+            [
+                self._draw(kind, place)
+                for kind, (_, span) in enumerate(zip(self._groups, spans, strict=False))
+                for place in range(*span)
+            ]
+        )
+
+    def _draw(self, kind: int, place: int) -> int:
+        """Give the slice that comes at a place among all that are ever drawn of its kind."""
+        groups = self._groups[kind]
+        turn, offset = divmod(place, len(groups))
+        several = len(groups) > 1
+        group = self._shuffled(len(groups), kind, 3, turn)[offset] if several else 0
+        members = groups[group]
+        number, offset = divmod(turn, len(members))
+        return members[self._shuffled(len(members), kind, 1, number, *([group] if several else []))[offset]]
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Make a batch: images `(batch, size, size, channels)` and the target's masks alike, float32."""
@@ -216,8 +234,8 @@ class SliceBatches:
         first = math.floor(self._share * self.batch_size * step + Fraction(1, 2))
         return first, self.batch_size * step - first
 
-    def _draw_permutation(self, kind: int, number: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, kind, 1, number]).permutation(len(self._kinds[kind]))
+    def _shuffle(self, count: int, *words: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, *words]).permutation(count)
 
 
 def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None) -> tuple[list[np.ndarray], Fraction]:
@@ -231,6 +249,11 @@ def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None
     # Where one kind is missing from the data, the other fills the batches.
     missing = any(part and not len(kind) for kind, part in zip(kinds, (share, 1 - share), strict=True))
     return everything if missing else (kinds, share)
+
+
+def _places_of_each(patients: np.ndarray) -> list[np.ndarray]:
+    """List where each patient stands."""
+    return [np.flatnonzero(patients == patient) for patient in sorted(set(patients))]
 
 
 class OrderedBatches:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from brainseg_keras import ranges
+from brainseg_keras.data.inputs.head import inner_head
 from brainseg_keras.data.inputs.ranks import exceeds, percentile
 from brainseg_keras.errors import InputError
 from brainseg_keras.ranges import Range
@@ -15,7 +16,7 @@ from brainseg_keras.ranges import Range
 _HEAD_SHARE = 0.1
 
 
-def intensity_range(images: np.ndarray) -> np.ndarray:
+def intensity_range(images: np.ndarray, *, inner: bool = False) -> np.ndarray:
     """Measure the intensities of a volume, or of a lone slice: background and tissue level of each channel.
 
     The background is the first percentile of all pixels. The tissue level is the median inside the head, which is the
@@ -23,6 +24,7 @@ def intensity_range(images: np.ndarray) -> np.ndarray:
 
     Args:
         images: Array of shape `(slices, height, width, channels)`.
+        inner: Leave the rim of the head, scalp and skull, out of the median.
 
     Returns:
         Array of shape `(channels, 2)`, float32, the second column larger than the first.
@@ -48,6 +50,8 @@ def intensity_range(images: np.ndarray) -> np.ndarray:
         head = most
     # Where even they share nothing, each channel speaks for itself.
     shared = head.mean() > 0.01
+    if inner and shared and (within := head & inner_head(head)).any():
+        head = within
     tissue = [
         percentile(plane, 50, inside) if (inside := head if shared else own).any() else plane.max()
         for plane, own in zip(planes, above, strict=True)
@@ -136,6 +140,7 @@ class Preprocessing:
             first, so that nothing is stretched.
         blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
         clahe: Clip limit of contrast-limited adaptive histogram equalization (8 x 8 tiles), after the blur; 0 for none.
+        inner_tissue: Measure the tissue level by which slices are normalized without the rim of the head.
 
     Raises:
         InputError: A value out of its range.
@@ -152,26 +157,34 @@ class Preprocessing:
     size: int = 256
     blur: float = 0.0
     clahe: float = 0.0
+    inner_tissue: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         Range(1, 8192).check("size", self.size)
         ranges.BLUR.check("blur", self.blur)
         ranges.CLAHE.check("clahe", self.clahe)
+        if not isinstance(self.inner_tissue, bool):
+            raise InputError(f"inner_tissue is true or false. Received: {self.inner_tissue!r}.")
 
-    def volume(self, images: np.ndarray, intensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def intensity(self, images: np.ndarray) -> np.ndarray:
+        """Measure the range `(channels, 2)` by which images `(slices, height, width, channels)` are normalized."""
+        return intensity_range(images, inner=self.inner_tissue)
+
+    def volume(self, images: np.ndarray, intensity: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Prepare a volume: filter, pad and resize it, and say by what it is normalized.
 
         Args:
             images: Array of shape `(slices, height, width, channels)`.
-            intensity: The volume's range as stored, which holds unless a filter changes the intensities.
+            intensity: The volume's `intensity_range` as stored, which holds unless a filter changes the intensities or
+                the rule is another; default measured here.
 
         Returns:
             Images `(slices, size, size, channels)`, uint8 as stored or else float32, and the range `(channels, 2)`.
         """
         filtered = self._filter(images)
-        if self.clahe or self.blur:
-            intensity = intensity_range(filtered)
+        if intensity is None or self.clahe or self.blur or self.inner_tissue:
+            intensity = self.intensity(filtered)
         return self._resize(filtered), intensity
 
     def images(self, images: np.ndarray) -> np.ndarray:
@@ -182,7 +195,7 @@ class Preprocessing:
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
         if self.blur:
-            images = np.stack([_with_channels(cv2.GaussianBlur(image, (0, 0), self.blur)) for image in images])
+            images = blur_images(images, self.blur)
         return _equalize(images, self.clahe) if self.clahe else images
 
     def _resize(self, images: np.ndarray) -> np.ndarray:
@@ -230,6 +243,24 @@ class Preprocessing:
             return arrays
         target, interpolation = (self.size, self.size), _interpolation(side, self.size)
         return np.stack([_with_channels(cv2.resize(a, target, interpolation=interpolation)) for a in arrays])
+
+
+def blur_images(images: np.ndarray, blur: float) -> np.ndarray:
+    """Blur each slice by a Gaussian.
+
+    Args:
+        images: Array of shape `(slices, height, width, channels)`, uint8 or float32.
+        blur: Standard deviation in pixels, above 0.
+
+    Returns:
+        Array of the same shape and dtype.
+
+    Example:
+        >>> images = np.zeros((1, 9, 9, 1), "float32"); images[0, 4, 4] = 1
+        >>> round(float(blur_images(images, 1.0)[0, 4, 4, 0]), 3)
+        0.159
+    """
+    return np.stack([_with_channels(cv2.GaussianBlur(image, (0, 0), blur)) for image in images])
 
 
 def _interpolation(size: int, wanted: int) -> int:

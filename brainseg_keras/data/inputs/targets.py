@@ -8,8 +8,8 @@ import numpy as np
 from brainseg_keras.data.inputs.preprocessing import aligned_empty
 from brainseg_keras.data.labels import BINARY, CLASSES, REGIONS
 from brainseg_keras.errors import InputError
+from brainseg_keras.registry import TARGETS
 
-TARGETS = ("tumour", "classes", "regions")
 #: The label that each region adds to the one around it: edema, necrotic core, enhancing tumour.
 _REGION_LABELS = (2, 1, 3)
 
