@@ -293,7 +293,7 @@ TRAINING = [
     ("--loss dise", "dise", "dice"),
     ("--data nowhere", "No such folder: nowhere", "--data takes a folder"),
     ("--resume absent", "absent holds no run", "Give the folder of `brainseg train`"),
-    ("--init absent.keras", "no file 'absent.keras'", "Check the path"),
+    ("--init absent.keras", "no file absent.keras", "Give the folder of a run"),
     ("--data kaggle_3m -o out", "_3.tif", "copy or download it again"),
     ("--data phantom --size 64 -o run", "run holds a run already", "--resume run, or give another -o"),
 ]

@@ -1,5 +1,6 @@
 """examples/compare_architectures.py: its rows, its table from reports alone, and two rows that were interrupted."""
 
+import functools
 import json
 import os
 import signal
@@ -150,7 +151,11 @@ def test_two_rows_through_an_interruption(phantom, tmp_path):
     first = tmp_path / "runs" / "res_unet"
 
     def begin(*more):
-        return subprocess.Popen([*command, *more], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
+        # In the background of a script Ctrl-C is ignored, and what is started there inherits that.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(
+            [*command, *more], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ, preexec_fn=heed
+        )
 
     process = begin(*rows)
     while process.poll() is None and not (first / "run.json").exists():

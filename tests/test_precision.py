@@ -9,7 +9,9 @@ import pytest
 from runs import tiny
 
 from brainseg_keras.training import train
+from brainseg_keras.training.continuation import read_last
 from brainseg_keras.training.precision import choose_precision, dtype_policy, fitting_precision
+from brainseg_keras.training.setup import build_network
 
 #: Of /proc/cpuinfo: a Sapphire Rapids, an EPYC whose AVX-512 knows bfloat16, and a machine that calls itself AMX.
 AMX = "model name\t: Intel(R) Xeon(R) Platinum 8481C\nflags\t\t: fpu avx2 avx512f amx_bf16 avx512_bf16 amx_tile\n" * 2
@@ -53,7 +55,13 @@ def test_dtype_policy_is_put_back():
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_trains_and_keeps_a_float32_best(store, tmp_path, precision):
-    run = train(tiny(store, epochs=1, precision=precision), output=tmp_path / "run")
+    run = train(tiny(store, epochs=1, precision=precision, dropout=0.1), output=tmp_path / "run")
     best = keras.saving.load_model(run.best)
     assert {layer.compute_dtype for layer in best.layers} == {"float32"}
+    # What goes on computes as what was stopped; Keras alone would bring dropout back in float32.
+    record = run.read_record()
+    last, built = read_last(run, record), build_network(record.spec, precision)
+    # The input computes nothing.
+    formats, kept = ({one.name: one.compute_dtype for one in model.layers[1:]} for model in (built, last))
+    assert kept == formats and any("drop" in name for name in formats)
     assert np.isfinite(pd.read_csv(run.history).loss).all()

@@ -36,7 +36,7 @@ def test_whatever_is_wrong_with_last(own_run, content, caplog):
     own_run.last.unlink()
     if content is not None:
         own_run.last.write_bytes(content)
-    assert read_last(own_run, own_run.read_record().spec) is None
+    assert read_last(own_run, own_run.read_record()) is None
     assert f"{own_run.last} cannot be read" in caplog.text
 
 

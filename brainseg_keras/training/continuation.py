@@ -86,7 +86,7 @@ def continue_network(
             freeze(model, record.frozen)
         compile_model(model, config, record.spec.target)
         return model, 0, None
-    model, progress = read_last(run, record.spec), None
+    model, progress = read_last(run, record), None
     if model is not None:
         frozen = tuple(layer.name for layer in model.layers if layer.weights and not layer.trainable)
         if frozen != record.frozen:
@@ -108,7 +108,7 @@ def continue_network(
     return model, step, progress
 
 
-def read_last(run: RunFolder, spec: NetworkSpec) -> keras.Model | None:
+def read_last(run: RunFolder, record: RunRecord) -> keras.Model | None:
     """Read the compiled network with its optimizer; None where last.keras cannot be read."""
     if run.last.exists() and not run.last.is_file():
         # A folder, into whose place no epoch could be written.
@@ -121,10 +121,15 @@ def read_last(run: RunFolder, spec: NetworkSpec) -> keras.Model | None:
         _log.warning("%s cannot be read (%s).", run.last, first_line(error))
         return None
     with reading(run.info, "Restore it."):
-        wanted = build_network(spec)
+        wanted = build_network(record.spec)
     kept = getattr(model, "optimizer", None)
     if not isinstance(kept, MeasuredAdam) or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
         raise InputError(f"{run.last} is not the network of {run.info} with its optimizer. Restore one of them.")
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.SpatialDropout2D):
+            # Its file says the dtype of variables alone: in half precision it would come back in float32, and drop
+            # other maps.
+            layer.dtype_policy = record.precision
     return model
 
 
