@@ -248,9 +248,9 @@ def scan_features(
         >>> scan_features(images, ["FLAIR"], (5.0, 1.0, 1.0))["field of view in mm"]
         40.0
     """
-    seen = images[:, ::_COARSE, ::_COARSE].astype(np.float32)
-    levels = intensity_range(seen)
-    seen = (seen - levels[:, 0]) / (levels[:, 1] - levels[:, 0])
+    coarse = images[:, ::_COARSE, ::_COARSE]
+    levels = intensity_range(coarse)
+    seen = (coarse.astype(np.float32) - levels[:, 0]) / (levels[:, 1] - levels[:, 0])
     head = (seen > _HEAD).any(axis=-1)
     planes = [seen[..., index] for index in range(len(channels))]
     distinct = [not any(np.array_equal(plane, other) for other in planes[:index]) for index, plane in enumerate(planes)]

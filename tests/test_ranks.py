@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from brainseg_keras.data.inputs.preprocessing import intensity_range
-from brainseg_keras.data.inputs.ranks import exceeds, percentile
+from brainseg_keras.data.inputs.ranks import exceeds, percentiles
 
 
 @given(
@@ -16,10 +16,10 @@ from brainseg_keras.data.inputs.ranks import exceeds, percentile
     st.randoms(use_true_random=False),
 )
 def test_bytes_have_numpys_percentiles(plane, share, random):
-    assert percentile(plane, share) == np.percentile(plane, share)
+    assert percentiles(plane, (share, 99.5)) == np.percentile(plane, (share, 99.5)).tolist()
     inside = np.array([random.random() < 0.5 for _ in range(plane.size)]).reshape(plane.shape)
     if inside.any():
-        assert percentile(plane, share, inside) == np.percentile(plane[inside], share)
+        assert percentiles(plane, (share,), inside) == [np.percentile(plane[inside], share)]
 
 
 def test_counts_of_a_volume_are_whole_numbers():
@@ -27,8 +27,7 @@ def test_counts_of_a_volume_are_whole_numbers():
     plane = np.zeros((2, 2**12, 2**12), np.uint8)
     plane[1, 0, 0] = 9
     place = 100 * (1 - 1 / (plane.size - 1))
-    assert percentile(plane, 100) == 9
-    assert percentile(plane, place) == np.percentile(plane, place)
+    assert percentiles(plane, (100, place)) == [9, np.percentile(plane, place)]
 
 
 @given(arrays(np.uint8, (2, 3, 4)), st.floats(0, 255))

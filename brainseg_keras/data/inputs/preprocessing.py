@@ -8,7 +8,7 @@ import numpy as np
 
 from brainseg_keras import ranges
 from brainseg_keras.data.inputs.head import inner_head
-from brainseg_keras.data.inputs.ranks import exceeds, percentile
+from brainseg_keras.data.inputs.ranks import exceeds, percentiles
 from brainseg_keras.errors import InputError
 from brainseg_keras.ranges import Range
 
@@ -40,8 +40,7 @@ def intensity_range(images: np.ndarray, *, inner: bool = False) -> np.ndarray:
     planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(images, -1, 0)]
     if images.dtype != np.uint8 and not all(np.isfinite(plane).all() for plane in planes):
         raise InputError("The image holds NaN or infinite values. Replace them, or leave the slice out.")
-    background = np.array([percentile(plane, 1) for plane in planes])
-    bright = np.array([percentile(plane, 99.5) for plane in planes])
+    background, bright = np.array([percentiles(plane, (1, 99.5)) for plane in planes]).T
     levels = background + _HEAD_SHARE * (bright - background)
     above = [exceeds(plane, level) for plane, level in zip(planes, levels, strict=True)]
     head, most = np.logical_and.reduce(above), 2 * np.add.reduce(above, dtype=np.int16) > len(above)
@@ -53,7 +52,7 @@ def intensity_range(images: np.ndarray, *, inner: bool = False) -> np.ndarray:
     if inner and shared and (within := head & inner_head(head)).any():
         head = within
     tissue = [
-        percentile(plane, 50, inside) if (inside := head if shared else own).any() else plane.max()
+        percentiles(plane, (50,), inside)[0] if (inside := head if shared else own).any() else plane.max()
         for plane, own in zip(planes, above, strict=True)
     ]
     tissue = np.maximum(tissue, background + 1e-3 * np.maximum(1, np.abs(background)))

@@ -1,33 +1,38 @@
 """Percentiles of pixels. Bytes are counted, not sorted: the same to the last bit in a fraction of the time."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 
-def percentile(plane: np.ndarray, share: float, inside: np.ndarray | None = None) -> float:
+def percentiles(plane: np.ndarray, shares: Sequence[float], inside: np.ndarray | None = None) -> list[float]:
     """Give what `numpy.percentile` gives, to the last bit.
 
     Args:
         plane: Array of shape `(slices, height, width)`.
-        share: From 0 to 100.
+        shares: From 0 to 100.
         inside: Bool array of the same shape that says which pixels count; None counts all.
 
     Returns:
-        The percentile, interpolated between two pixels.
+        For each share its percentile, interpolated between two pixels.
 
     Example:
-        >>> percentile(np.arange(5, dtype=np.uint8).reshape(1, 1, 5), 25)
-        1.0
+        >>> percentiles(np.arange(5, dtype=np.uint8).reshape(1, 1, 5), [25, 100])
+        [1.0, 4.0]
     """
     if plane.dtype != np.uint8:
-        return float(np.percentile(plane if inside is None else plane[inside], share))
+        return np.percentile(plane if inside is None else plane[inside], shares).tolist()
     counts = np.zeros(256, np.int64)
     for index, pixels in enumerate(plane):
         chosen = None if inside is None else inside[index].view(np.uint8)
         # OpenCV counts in float32, which is exact for a slice and might not be for a volume.
         counts += np.int64(cv2.calcHist([np.ascontiguousarray(pixels)], [0], chosen, [256], [0, 256]).ravel())
     ends = np.cumsum(counts)
-    place = share / 100 * (ends[-1] - 1)
+    return [_interpolate(ends, share / 100 * (ends[-1] - 1)) for share in shares]
+
+
+def _interpolate(ends: np.ndarray, place: float) -> float:
     low, high = (int(np.searchsorted(ends, rank, side="right")) for rank in (np.floor(place), np.ceil(place)))
     part = place - np.floor(place)
     # From the nearer of the two, as NumPy does it.
