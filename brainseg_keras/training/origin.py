@@ -1,5 +1,6 @@
 """What the weights are of that a run starts from, as the JSON beside them says. Loads without Keras."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,5 +58,4 @@ def network_settings(spec: NetworkSpec) -> dict[str, Any]:
         arguments["architecture"] = spec.architecture
     if spec.target.named:
         arguments["target"] = spec.target.name
-    looks = spec.preprocessing
-    return arguments | {"context": spec.context, "size": looks.size, "blur": looks.blur, "clahe": looks.clahe}
+    return arguments | {"context": spec.context} | asdict(spec.preprocessing)
