@@ -1,9 +1,11 @@
 """Which slices stand in which batch, and the pipelines that host them."""
 
+import gc
 import hashlib
 import inspect
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -373,3 +375,14 @@ def test_balance_without_tumour_anywhere_is_of_all_slices():
     data = slices(0, 5)._replace(patients=np.array(list("AAABB"), object))
     drawn = [SliceBatches(data, batch_size=2, balance_patients=True).indices(step) for step in range(6)]
     assert all(sorted(data.patients[batch]) == ["A", "B"] for batch in drawn)
+
+
+def test_a_training_that_is_over_lets_its_slices_go():
+    """Folds are trained in one process, and TensorFlow keeps what it was given to call."""
+    batches = SliceBatches(slices(4, 4), batch_size=2)
+    gone = weakref.ref(batches)
+    pipeline = iter(as_tf_dataset(weakref.proxy(batches)))
+    next(pipeline)
+    del batches, pipeline
+    gc.collect()
+    assert gone() is None

@@ -3,7 +3,7 @@
 import atexit
 import threading
 import time
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, end
     """Host batches in tf.data: made in parallel, delivered in order, prefetched.
 
     Args:
-        batches: What to host.
+        batches: What to host. TensorFlow keeps it as long as the process lives; a `weakref.proxy` to batches that are
+            held elsewhere lets them go.
         start: Step of the first batch.
         endless: One stream from `start` on without end, for `fit(steps_per_epoch=...)`, which makes the order a
             function of the step alone; else one epoch a pass, each with the next epoch's batches.
@@ -113,7 +114,7 @@ def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, end
     # tf.data makes as many batches at once as there are cores; threads inside OpenCV would only wait for each other.
     cv2.setNumThreads(1)
     sample_images, sample_masks = batches[0]
-    ask = _Calls(batches.__getitem__)
+    ask = _Calls(batches)
     shapes = [(None, *sample.shape[1:]) for sample in (sample_images, sample_masks)]
 
     def make(step):
@@ -133,30 +134,42 @@ class _Calls:
     """Calls from TensorFlow's threads. One that is under way when Python ends would abort it, or hang it for good.
 
     Args:
-        make: Gives the batch of a step.
+        batches: What is asked for.
     """
 
-    def __init__(self, make: Callable[[int], tuple[np.ndarray, np.ndarray]]):
-        self._make, self._running, self._last, self._ends = make, 0, time.monotonic(), False
-        self._lock = threading.Lock()
-        atexit.register(self._end)
+    def __init__(self, batches: SliceBatches | OrderedBatches):
+        self._batches, self._lock, self.ends = batches, threading.Lock(), False
+        self.running, self.last = 0, 0.0
+        _OPEN.add(self)
 
     def __call__(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if self._ends:
+        if self.ends:
             raise StopIteration
-        with self._lock:
-            self._running += 1
+        self._count(1)
         try:
-            return self._make(int(step))
+            return self._batches[int(step)]
         finally:
-            with self._lock:
-                self._running, self._last = self._running - 1, time.monotonic()
+            self._count(-1)
 
-    def _end(self) -> None:
-        self._ends, begun = True, time.monotonic()
-        # What was asked for is handed over after the call: a moment without any.
-        while time.monotonic() - begun < 10 and (self._running or time.monotonic() - max(begun, self._last) < 0.1):
-            time.sleep(0.01)
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.running, self.last = self.running + change, time.monotonic()
+
+
+#: Those that the end of Python has to wait for.
+_OPEN: weakref.WeakSet[_Calls] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_calls() -> None:
+    calls, begun = list(_OPEN), time.monotonic()
+    for one in calls:
+        one.ends = True
+    # What was asked for is handed over after the call: a moment without any.
+    while calls and time.monotonic() - begun < 10:
+        if not any(one.running for one in calls) and time.monotonic() - max(begun, *(c.last for c in calls)) > 0.1:
+            break
+        time.sleep(0.01)
 
 
 def _one_epoch_a_pass(tf: Any, steps_per_epoch: int, start: int) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,8 @@ def _fit(
 
 def _stream(data: TrainingData, progression: Progression) -> Any:
     if keras.backend.backend() == "tensorflow":
-        return as_tf_dataset(data.batches, start=progression.step, endless=True)
+        # The slices of one fold go before those of the next are read.
+        return as_tf_dataset(weakref.proxy(data.batches), start=progression.step, endless=True)
     return BatchSequence(data.batches, start=progression.step, steps=progression.total_steps - progression.step)
 
 
