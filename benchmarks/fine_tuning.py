@@ -1,6 +1,6 @@
 """What weights are worth on other data: as they are, trained on, trained on in part, and not at all.
 
-    python benchmarks/fine_tuning.py --data msd_task01 --labels msd --minutes 1      # 12 minutes on 2 cores
+    python benchmarks/fine_tuning.py --data msd_task01 --labels msd --minutes 1
 
 Folds by patient: in each a part of the patients is tested, one part chooses the epoch, and the rest trains. All rows
 have the same folds, minutes, size and batches, and each patient is scored by a network that never saw it. Trained from

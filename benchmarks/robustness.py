@@ -1,6 +1,6 @@
 """What a network is worth on worse scans: Dice per patient against the strength of each corruption.
 
-    python benchmarks/robustness.py --model lgg --data kaggle_3m --split test -o benchmarks/robustness.md   # 10 minutes
+    python benchmarks/robustness.py --model lgg --data kaggle_3m --split test -o benchmarks/robustness.md
 
 Whole patients are corrupted as they are stored, bytes stay bytes, and then go the way of every scan: their intensities
 are measured anew, and the mask is scored at the files' own pixels. Corruptions of intensity work where background is 0

@@ -23,6 +23,7 @@ from brainseg_keras.training.config import TrainingConfig
 sys.path.append(str(Path(__file__).resolve().parent.parent / "examples"))
 
 import compare_architectures as example
+import zoo_table
 
 
 def options(*words):
@@ -87,7 +88,7 @@ def test_the_table_is_sorted_and_stands_in_the_readme(tmp_path, capsys):
     write_report(tmp_path, "attention_res_unet", "network", [0.7, 0.8, 0.9], run=best)
     write_report(tmp_path, "loss-dice", "loss", [0.9, 0.9, 0.9])
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{example.BEGIN}\nold\n{example.END}\nafter\n")
+    readme.write_text(f"before\n{zoo_table.BEGIN}\nold\n{zoo_table.END}\nafter\n")
     assert example.main(options("--table", "-o", tmp_path, "--readme", readme)) == 0
     text = readme.read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
@@ -117,7 +118,7 @@ def test_the_table_is_sorted_and_stands_in_the_readme(tmp_path, capsys):
 def test_of_networks_that_are_alike_the_cheapest_is_named(tmp_path):
     write_report(tmp_path, "unet", "network", [0.9, 0.7, 0.8, 0.6], run={"parameters": 10, "ms_a_slice": 9.0})
     write_report(tmp_path, "res_unet", "network", [0.7, 0.9, 0.65, 0.8], run={"parameters": 99, "ms_a_slice": 1.0})
-    text = example.markdown(example.read_reports(tmp_path))
+    text = zoo_table.markdown(zoo_table.read_reports(tmp_path, [row.name for row in example.all_rows()]))
     assert "Highest mean of the networks: res_unet. Of 1 others" in text
     assert "does not tell 1 from it; of these and itself unet has fewest parameters, res_unet has the least" in text
 
