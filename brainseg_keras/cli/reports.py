@@ -14,6 +14,7 @@ from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_output
 from brainseg_keras.terminal import plain_console, progress_bar
 
+OWN_MODEL = options.path(..., "--model", help="Run folder, or a model file with -o.")
 SPACING = typer.Option(
     None,
     "--spacing",
@@ -51,16 +52,11 @@ def evaluate_command(
     """Score a network on whole patients: report.json, per_patient.csv, per_slice.csv, report.html."""
     steps = _spacing(spacing)
     folder = _place_of_results(model, output, Path("evaluation") / split)
-    from brainseg_keras.data.sources import open_source
     from brainseg_keras.evaluation import interval_text
-    from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import evaluate
 
-    predictor = Predictor(model, batch_size=batch_size, engine=engine)
-    source = open_source(data, root=root, **layout)
     found = evaluate(
-        predictor,
-        source,
+        *_opened(model, data, root, layout, batch_size=batch_size, engine=engine),
         split=split,
         output=folder,
         spacing=steps,
@@ -167,7 +163,7 @@ def score_folds(runs: list[str], source: Any = None, *, as_json: bool, output: s
 
 @takes_layout
 def calibrate_command(
-    model: str = options.path(..., "--model", help="Run folder, or a model file with -o."),
+    model: str = OWN_MODEL,
     data: str = DATA,
     split: str = typer.Option("val", help="train, val, test or all; patients that trained the network are refused."),
     output: str = options.path(
@@ -182,13 +178,10 @@ def calibrate_command(
 ) -> None:
     """Fit a temperature and a bias that make probabilities believable, and keep them in the run."""
     folder = _place_of_results(model, output)
-    from brainseg_keras.data.sources import open_source
-    from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import calibrate
 
     calibrated = calibrate(
-        Predictor(model, batch_size=batch_size, engine=engine),
-        open_source(data, root=root, **layout),
+        *_opened(model, data, root, layout, batch_size=batch_size, engine=engine),
         split=split,
         output=folder,
         progress=lambda patients: progress_bar(patients, "reading and calibrating"),
@@ -203,7 +196,7 @@ def calibrate_command(
 
 @takes_layout
 def tune_command(
-    model: str = options.path(..., "--model", help="Run folder, or a model file with -o."),
+    model: str = OWN_MODEL,
     data: str = DATA,
     output: str = options.path(
         None, "-o", "--output", kind="folder", help="Folder for postprocess.json; default the run folder."
@@ -217,15 +210,10 @@ def tune_command(
 ) -> None:
     """Choose threshold, components and flip averaging on the validation patients, and keep the choice in the run."""
     folder = _place_of_results(model, output)
-    from brainseg_keras.data.sources import open_source
-    from brainseg_keras.inference import Predictor
     from brainseg_keras.reports import tune
 
-    predictor = Predictor(model, batch_size=batch_size, engine=engine)
-    source = open_source(data, root=root, **layout)
     tuned = tune(
-        predictor,
-        source,
+        *_opened(model, data, root, layout, batch_size=batch_size, engine=engine),
         output=folder,
         progress=lambda patients: progress_bar(patients, "reading and tuning"),
     )
@@ -279,6 +267,14 @@ def compare_command(
             f"Too few patients: an interval needs {FEWEST_FOR_INTERVAL}, the p of a bootstrap {FEWEST_FOR_P} "
             "(docs/evaluation.md)."
         )
+
+
+def _opened(model: str, data: str, root: str | None, layout: dict[str, Any], **options: Any) -> tuple[Any, Any]:
+    """Open the network and the data of a report."""
+    from brainseg_keras.data.sources import open_source
+    from brainseg_keras.inference import Predictor
+
+    return Predictor(model, **options), open_source(data, root=root, **layout)
 
 
 def _place_of_results(model: str, output: str | None, below: Path = Path()) -> Path:

@@ -135,7 +135,7 @@ def look_ahead(
     Returns:
         As `predict_with_outlook`.
     """
-    probabilities = (plain + turned) / 2 if predictor.spec.postprocessing.flip else plain
+    probabilities = predictor.combined(plain, turned)
     known = predictor.spec.expectation
     if known is None or len(images) == 1:
         return probabilities, None

@@ -146,6 +146,10 @@ class Predictor:
         """
         return self._runner.both_ways(images, intensity, progress)
 
+    def combined(self, plain: np.ndarray, turned: np.ndarray) -> np.ndarray:
+        """Give what `probabilities` gives, of what `both_ways` gave: their mean where the spec averages flips."""
+        return (plain + turned) / 2 if self.spec.postprocessing.flip else plain
+
     def attention(self, images: np.ndarray, indices: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Map where the network looks: its attention gates, or Grad-CAM where it has none.
 

@@ -161,7 +161,7 @@ class _Answer(NamedTuple):
     @classmethod
     def of(cls, predictor: Predictor, volume: Volume) -> "_Answer":
         plain, turned = predictor.both_ways(volume.images, volume.intensity)
-        probabilities = (plain + turned) / 2 if predictor.spec.postprocessing.flip else plain
+        probabilities = predictor.combined(plain, turned)
         labels, tumour = predictor.masks(probabilities), predictor.tumour(probabilities)
         apart = disagreement(predictor, plain, turned)
         return cls(plain, turned, labels, tumour, apart, mean_confidence(labels > 0, tumour))
