@@ -202,7 +202,7 @@ def test_what_is_left_open_is_as_the_weights_have_it(finished, tmp_path):
 
 def test_settings_of_a_network_make_it_again(store):
     given = {"architecture": "r2_unet", "recurrence": 1, "norm_per_step": True, "norm": "none", "up": "nearest"}
-    config = tiny(store, **given, separable=True, clahe=2.0, context=1)
+    config = tiny(store, **given, separable=True, clahe=2.0, inner_tissue=True, context=1)
     source = open_data(config, Roles(), QUIET)
     spec = describe_network(config, source)
     again = TrainingConfig(data=config.data, **network_settings(spec))
