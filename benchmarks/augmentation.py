@@ -66,7 +66,8 @@ def ours_function(whole: bool = False) -> Batches:
 
 def ours_pipeline(whole: bool = False) -> Batches:
     """Read from the pipeline that training reads from."""
-    from brainseg_keras.data.inputs.batches import SliceBatches, Slices
+    from brainseg_keras.data.inputs.batches import SliceBatches
+    from brainseg_keras.data.inputs.slices import Slices
     from brainseg_keras.data.pipeline import as_tf_dataset
 
     images, masks = make_slices()

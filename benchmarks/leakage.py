@@ -18,8 +18,9 @@ import pandas as pd
 from brainseg_keras import DiceFocalLoss, attention_unet
 from brainseg_keras.data import Preprocessing, open_source, read_manifest, write_manifest
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import SliceBatches, Slices, load_slices
+from brainseg_keras.data.inputs.batches import SliceBatches
 from brainseg_keras.data.inputs.preprocessing import normalize
+from brainseg_keras.data.inputs.slices import Slices, load_slices
 from brainseg_keras.data.pipeline import as_tf_dataset
 from brainseg_keras.evaluation import confusion, dice
 from brainseg_keras.training.machine import processor

@@ -2,32 +2,42 @@
 
     python benchmarks/lgg_weights.py --data kaggle_3m -o runs/lgg
     python benchmarks/lgg_weights.py --data kaggle_3m --run runs/lgg/final --ship
+    python benchmarks/lgg_weights.py --run runs/all --folds runs/five --ship
     python benchmarks/lgg_weights.py --onnx
 
 The first command trains; the second, for a run that was chosen by its validation score, tunes it, scores the test
-patients, and writes the weights with their JSON into the package and the table of the model card. The third, which is a
-part of the second, writes the weights that are in the package once more, as ONNX.
+patients, and writes the weights with their JSON into the package and the table of the model card. The third is for a
+run on all patients (`brainseg train --validation none`), which nobody can tune or score: its postprocessing and its
+calibration are those that `brainseg out-of-fold --tune` found on the folds of the same recipe, and model_card.py writes
+their scores. The last, which is a part of both, writes the weights that are in the package once more, as ONNX.
 """
 
 import argparse
+import dataclasses
 import hashlib
+import json
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import onnx
-import pandas as pd
+from model_card import patients, summary
 
-from brainseg_keras import TrainingConfig, train
+from brainseg_keras import NetworkSpec, TrainingConfig, train
+from brainseg_keras.calibration import Calibration
 from brainseg_keras.data import open_source
-from brainseg_keras.evaluation import interval_text
+from brainseg_keras.errors import InputError, reading
 from brainseg_keras.export import export
 from brainseg_keras.files import write_json
 from brainseg_keras.inference import Predictor
 from brainseg_keras.models.shipped import pretrained_info
+from brainseg_keras.postprocessing import read_choice
 from brainseg_keras.reports import evaluate, tune
-from brainseg_keras.training import RunFolder
+from brainseg_keras.training import FoldsFolder, RunFolder
+from brainseg_keras.training.folds import describe_difference
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "brainseg_keras" / "weights"
@@ -66,24 +76,54 @@ def ship(data: str, run: Path) -> None:
     tuned = tune(Predictor(run), source)
     predictor = Predictor(run)
     found = {split: evaluate(predictor, source, split=split, output=run / "evaluation" / split) for split in SPLITS}
+    write_weights(run, predictor.spec, {"postprocessing": tuned.record})
+    table = "\n\n".join(
+        f"## {split}\n\n{summary(found[split].report)}\n\n{patients(found[split].per_patient)}" for split in SPLITS
+    )
+    (run / "card.md").write_text(table + "\n")
+    print(run / "card.md")
+
+
+def spec_on_all(run: Path, folds: Path) -> NetworkSpec:
+    """Describe a run on all patients with what was fitted out of fold on its twins.
+
+    Raises:
+        InputError: The run kept somebody apart, is of another recipe than the folds, or nothing was fitted on these.
+    """
+    record, twins = RunFolder(run).read_record(), FoldsFolder(folds).read_config()
+    if record.config.validation != "none":
+        raise InputError(f"{run} kept patients apart. Ship it with --data, which tunes and scores it on them.")
+    free = {"data", "root", "format", "folds", "fold", "seed", "profile", "validation"}
+    ours, theirs = (
+        {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
+        for config in (record.config, twins)
+    )
+    if said := describe_difference(theirs, ours):
+        raise InputError(f"{folds} and {run} are of two recipes: they differ in {said}. Give the folds of this one.")
+    choice, report = read_choice(folds), folds / "evaluation" / "out_of_fold" / "report.json"
+    if choice is None or not report.is_file():
+        raise InputError(f"Nothing was chosen out of fold in {folds}. Run brainseg out-of-fold {folds} --tune.")
+    with reading(report, f"Run brainseg out-of-fold {folds} --tune."):
+        told = json.loads(report.read_text(encoding="utf-8"))["calibration"]
+        met = {known.name: known.slices for known in record.spec.roles.patients}
+        fitted = (told["temperature"], told["bias"], met, "out-of-fold patients", told["before"], told["after"])
+    return record.spec.with_choice(*choice).with_calibration(Calibration(*fitted))
+
+
+def write_weights(run: Path, spec: NetworkSpec, also: dict[str, Any]) -> None:
+    """Write a run's network and what it is into the package."""
     WEIGHTS.mkdir(exist_ok=True)
     keras.saving.load_model(run / "best.keras", compile=False).save_weights(WEIGHTS / f"{NAME}.weights.h5")
     record = RunFolder(run).read_record()
-    spec = replace(
-        predictor.spec,
-        license="CC BY-NC-SA 4.0",
-        data="the LGG MRI segmentation set (68 of its patients; see docs/model_card.md)",
-    )
-    shipped = replace(record, spec=spec, config=replace(record.config, data="kaggle_3m", init=None)).to_info()
-    content = {name: shipped[name] for name in (*spec.to_info(), "config", "parameters", "validation")} | {
-        "postprocessing": tuned.record,
-        "sha256": hashlib.sha256((WEIGHTS / f"{NAME}.weights.h5").read_bytes()).hexdigest(),
-    }
-    write_json(WEIGHTS / f"{NAME}.json", content)
+    trained = sum(known.role == "train" for known in spec.roles.patients)
+    whose = f"the LGG MRI segmentation set ({trained} of its patients; see docs/model_card.md)"
+    spec = replace(spec, license="CC BY-NC-SA 4.0", data=whose)
+    public = replace(record.config, data="kaggle_3m", init=None, teacher=None)
+    shipped = replace(record, spec=spec, config=public).to_info()
+    content = {name: shipped[name] for name in (*spec.to_info(), "config", "parameters", "validation")} | also
+    digest = hashlib.sha256((WEIGHTS / f"{NAME}.weights.h5").read_bytes()).hexdigest()
+    write_json(WEIGHTS / f"{NAME}.json", content | {"sha256": digest})
     ship_onnx()
-    table = "\n\n".join(f"## {split}\n\n{summary(found[split])}\n\n{patients(found[split])}" for split in SPLITS)
-    (run / "card.md").write_text(table + "\n")
-    print(run / "card.md")
 
 
 def ship_onnx() -> None:
@@ -104,39 +144,22 @@ def ship_onnx() -> None:
 SPLITS = ("val", "test")
 
 
-def summary(found) -> str:
-    """Write the means over patients in Markdown."""
-    rows = ["| score | mean | 95 % interval | median | n |", "|---|---:|---|---:|---:|"]
-    for name in ("dice", "iou", "precision", "recall", "hd95", "average_surface_distance", "surface_dice"):
-        s = found.report["patients"][name]
-        interval = interval_text(s["low"], s["high"])
-        rows.append(f"| {name} | {s['mean']:.3f} | {interval} | {s['median']:.3f} | {s['n']} |")
-    return "\n".join(rows)
-
-
-def patients(found) -> str:
-    """Write each patient's scores in Markdown, the worst first."""
-    table: pd.DataFrame = found.per_patient.sort_values("dice")
-    rows = ["| patient | Dice | precision | recall | HD95 | tumour voxels |", "|---|---:|---:|---:|---:|---:|"]
-    for row in table.itertuples():
-        rows.append(
-            f"| {row.patient} | {row.dice:.3f} | {row.precision:.3f} | {row.recall:.3f} | {row.hd95:.1f} | "
-            f"{row.volume_true:.0f} |"
-        )
-    return "\n".join(rows)
-
-
 def main() -> None:
     """Read the arguments and do what they say."""
     parser = argparse.ArgumentParser(description="Train and ship the LGG weights.")
     parser.add_argument("--data", help="the folder kaggle_3m, or a packed .h5 of it")
     parser.add_argument("-o", "--output", type=Path, default=Path("tensorboard_logs/lgg"), help="folder of the runs")
     parser.add_argument("--run", type=Path, help="run to ship; default the one that is trained")
+    parser.add_argument("--folds", type=Path, help="folds of the same recipe, for a run on all patients")
     parser.add_argument("--ship", action="store_true", help="tune, score the test patients and write the weights")
     parser.add_argument("--onnx", action="store_true", help="only write the weights of the package as ONNX")
     options = parser.parse_args()
     if options.onnx:
         return ship_onnx()
+    if options.folds is not None:
+        if options.run is None or not options.ship:
+            parser.error("--folds goes with --run and --ship")
+        return write_weights(options.run, spec_on_all(options.run, options.folds), {})
     if options.data is None:
         parser.error("--data says where the images are")
     if options.run is None:
@@ -146,4 +169,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"Error: {error}")

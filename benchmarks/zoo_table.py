@@ -7,7 +7,7 @@ from typing import Any
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import compare_paired, interval_text
 from brainseg_keras.files import write_json, write_text
-from brainseg_keras.spec import read_json
+from brainseg_keras.information import read_json
 
 #: The network on which losses are compared; its row of the first group is that of the default loss.
 OF_LOSSES = "attention_res_unet"

@@ -23,13 +23,15 @@ _attributes = {
     "models.engine": ["build_unet"],
     "models.gates": ["attention_block"],
     "models.registry": ["build_model", "list_models", "load_pretrained"],
+    "models.shipped": ["list_pretrained"],
     **{f"losses.{file}": names for file, names in LOSSES.public_names().items()},
     **{f"metrics.{file}": names for file, names in METRICS.public_names().items()},
     "data": ["make_dataset"],
+    "data.inputs.preprocessing": ["preprocess_input"],
     "inference": ["Predictor"],
     "postprocessing": ["Postprocessing"],
     "spec": ["NetworkSpec"],
-    "training": ["TrainingConfig", "train"],
+    "training": ["PatientValidation", "TrainingConfig", "train"],
 }
 
 __getattr__, __dir__, _names = lazy_loader.attach(

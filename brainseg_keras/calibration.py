@@ -1,7 +1,6 @@
 """Calibration: the temperature and the bias that make a network's probabilities believable."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras import ranges
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.errors import InputError
+from brainseg_keras.information import read_json
 
 FILE = "calibration.json"
 
@@ -183,30 +183,5 @@ def read_calibration(folder: Path) -> Calibration | None:
     Raises:
         InputError: The file is not JSON of names and values, or a value is out of its range.
     """
-    return read_beside(folder / FILE, "Restore it, or calibrate again.", Calibration.from_info)
-
-
-def read_beside(path: Path, cure: str, read: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """Read one of the files that stand beside a run's network and say what comes after it.
-
-    Args:
-        path: The file.
-        cure: What to do where it is damaged.
-        read: Makes what it holds of its names and values.
-
-    Returns:
-        What `read` gives; None where there is no such file.
-
-    Raises:
-        InputError: The file is not JSON of names and values, or not what `read` takes.
-    """
-    if not path.exists():
-        return None
-    with reading(path, cure):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(error.strerror) from error
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds no names with values, but {type(content).__name__}")
-        return read(content)
+    file = folder / FILE
+    return read_json(file, "Restore it, or calibrate again.", Calibration.from_info) if file.exists() else None

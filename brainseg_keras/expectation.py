@@ -10,16 +10,20 @@ import numpy as np
 import pandas as pd
 
 from brainseg_keras import ranges
-from brainseg_keras.calibration import read_beside
 from brainseg_keras.data.inputs.preprocessing import intensity_range
 from brainseg_keras.errors import InputError
+from brainseg_keras.information import read_json
 
 FILE = "expectation.json"
+#: What tells it from somebody else's file of that name.
+MARK = '"spearman"'
 #: Patients below which nothing is fitted; from nine on an interval of 90 % has an end.
-_FEWEST = 10
+FEWEST = 10
 _FEWEST_RANKS = 3
 #: What a table of out-of-fold patients says of each.
 COLUMNS = ("dice", "disagreement", "confidence", "volume_true", "volume_pred")
+#: Expected Dice that differ by less are the same.
+_FLAT = 0.001
 #: Share of new patients whose true volume the interval holds.
 _COVERED = 0.9
 #: By which share of their range features may lie beyond those of the training patients.
@@ -46,6 +50,7 @@ class Expectation:
             patients had a tumour that was found.
         bound: An expected Dice below it is warned of.
         usual: Lowest and highest of each of `scan_features` in the training patients, and a little beyond.
+        coverage: Share of these patients whose true volume the interval of all others held; None of too few.
 
     Raises:
         InputError: Numbers that cannot be.
@@ -64,10 +69,13 @@ class Expectation:
     factor: float | None = None
     bound: float = 0.7
     usual: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no fit gives."""
         ranges.SHARE.check("bound", self.bound)
+        if self.coverage is not None:
+            ranges.SHARE.check("coverage", self.coverage)
         if len(self.line) != 3 or not np.isfinite(self.line).all() or max(self.line[1:]) > 0:
             raise InputError(f"line is three numbers, the last two not above 0. Received: {self.line}.")
         if self.factor is not None and not 1 <= self.factor < math.inf:
@@ -152,7 +160,7 @@ class Expectation:
             True
         """
         between = {name: (float(low), float(high)) for name, (low, high) in content.get("usual", {}).items()}
-        plain = {name: content[name] for name in ("spearman", "factor", "bound") if name in content}
+        plain = {name: content[name] for name in ("spearman", "factor", "bound", "coverage") if name in content}
         return cls(tuple(map(float, content["line"])), int(content["n"]), usual=between, **plain)
 
 
@@ -168,7 +176,8 @@ def read_expectation(folder: Path) -> Expectation | None:
     Raises:
         InputError: The file is not JSON of names and values, or holds numbers that cannot be.
     """
-    return read_beside(folder / FILE, "Restore it, or remove it: then nothing is expected.", Expectation.from_info)
+    file, cure = folder / FILE, "Restore it, or remove it: then nothing is expected."
+    return read_json(file, cure, Expectation.from_info) if file.exists() else None
 
 
 def fit_expectation(
@@ -205,25 +214,28 @@ def fit_expectation(
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(f"A table of out-of-fold patients has {', '.join(COLUMNS)}. Missing: {', '.join(missing)}.")
-    if len(table) < _FEWEST:
-        raise InputError(f"An expectation takes {_FEWEST} out-of-fold patients or more. Received: {len(table)}.")
+    if len(table) < FEWEST:
+        raise InputError(f"An expectation takes {FEWEST} out-of-fold patients or more. Received: {len(table)}.")
     values = table[list(COLUMNS)].apply(pd.to_numeric, errors="coerce")
     if not np.isfinite(values.to_numpy(float)).all():
         raise InputError(f"{', '.join(COLUMNS)} of each patient are numbers. Expected a table without gaps.")
     signs = np.stack([np.ones(len(values)), values.disagreement, 1 - values.confidence], axis=-1)
     dice = values.dice.to_numpy(float)
     line = _fit_line(signs, dice)
+    # A flat curve expects the same of all. Of patients left out its level alone would move, against the truth.
+    flat = np.ptp(_curve(line, signs)) < _FLAT
     left_out = [
         _curve(_fit_line(np.delete(signs, index, 0), np.delete(dice, index)), row) for index, row in enumerate(signs)
     ]
-    volumes = values[["volume_true", "volume_pred"]].to_numpy(float)
+    apart = _apart(*values[["volume_true", "volume_pred"]].to_numpy(float).T)
     return Expectation(
         tuple(line.tolist()),
         len(values),
-        rank_correlation(left_out, dice),
-        _factor(*volumes.T),
+        None if flat else rank_correlation(left_out, dice),
+        _factor(apart),
         bound,
         _usual(features),
+        _coverage(apart),
     )
 
 
@@ -297,12 +309,26 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     return float(spearmanr(first, second).statistic)
 
 
-def _factor(true: np.ndarray, predicted: np.ndarray) -> float | None:
-    true, predicted = true[predicted > 0], predicted[predicted > 0]
+def _apart(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Say how far apart volumes are, as a logarithm, in those patients in whom something was marked."""
     with np.errstate(divide="ignore"):
-        apart = np.sort(np.abs(np.log(true) - np.log(predicted)))
+        return np.abs(np.log(true[predicted > 0]) - np.log(predicted[predicted > 0]))
+
+
+def _end(apart: np.ndarray) -> float:
     place = math.ceil(_COVERED * (len(apart) + 1))
-    return float(np.exp(apart[place - 1])) if place <= len(apart) and np.isfinite(apart[place - 1]) else None
+    return float(np.sort(apart)[place - 1]) if place <= len(apart) else math.inf
+
+
+def _factor(apart: np.ndarray) -> float | None:
+    end = _end(apart)
+    return math.exp(end) if math.isfinite(end) else None
+
+
+def _coverage(apart: np.ndarray) -> float | None:
+    if _factor(apart) is None or len(apart) < FEWEST:
+        return None
+    return float(np.mean([own <= _end(np.delete(apart, index)) for index, own in enumerate(apart)]))
 
 
 def _usual(features: Iterable[Mapping[str, float]]) -> dict[str, tuple[float, float]]:

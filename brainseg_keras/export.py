@@ -3,7 +3,7 @@
 import errno
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from brainseg_keras.files import write_json, write_whole
 from brainseg_keras.inference.conversion import PARITY, quiet, sample_for, write_onnx
 from brainseg_keras.inference.networks import information_file, load_network
 from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.information import read_json
 from brainseg_keras.models.folding import fold_batch_norm, scale_logits
-from brainseg_keras.spec import NetworkSpec, read_json
+from brainseg_keras.spec import NetworkSpec
 
 FORMATS = ("savedmodel", "onnx", "litert")
 QUANTIZATIONS = ("dynamic", "int8")
@@ -43,7 +44,11 @@ class Exported:
 
 
 def export(
-    model: str | Path | Predictor, output: str | Path, *, format: str = "onnx", quantize: str | None = None
+    model: str | Path | Sequence[str | Path] | Predictor,
+    output: str | Path,
+    *,
+    format: str = "onnx",
+    quantize: str | None = None,
 ) -> Exported:
     """Export a network for use without Keras, in float32 and for any batch size.
 
@@ -52,7 +57,8 @@ def export(
     reads; an ONNX file also holds them itself.
 
     Args:
-        model: Run folder, `.keras` file, shipped name, or a `Predictor` of one.
+        model: Run folder, `.keras` file, shipped name, the folder of `brainseg train --folds`, several of these, or a
+            `Predictor` of one. Several become one graph, which averages their probabilities.
         output: File (`.onnx`, `.tflite`) or folder (SavedModel) to write.
         format: `savedmodel`, `onnx` or `litert`.
         quantize: For LiteRT: `dynamic` (8-bit weights) or `int8` (also activations, calibrated on noise within the

@@ -280,12 +280,13 @@ def remove_leftovers(folder: str | Path, *, age: float = 3600) -> None:
 
 
 @contextlib.contextmanager
-def hold_folder(folder: str | Path, *, wait: float = 0) -> Iterator[None]:
+def hold_folder(folder: str | Path, *, wait: float = 0, cure: str = "give another folder") -> Iterator[None]:
     """Keep other processes from holding the same folder; the hold ends with the process, however that ends.
 
     Args:
         folder: Which folder; it is made where it is missing.
         wait: Seconds to wait for another process that holds it.
+        cure: What to do besides waiting.
 
     Raises:
         InputError: Another process holds it still; the message names that process.
@@ -309,7 +310,7 @@ def hold_folder(folder: str | Path, *, wait: float = 0) -> Iterator[None]:
         name = "another process"
         with contextlib.suppress(OSError):
             name = owner.read_text(encoding="utf-8")
-        raise InputError(f"{folder} is in use by {name}. Wait for it to end, or give another folder.") from error
+        raise InputError(f"{folder} is in use by {name}. Wait for it to end, or {cure}.") from error
     try:
         write_text(owner, f"process {os.getpid()} on {platform.node()}")
         yield

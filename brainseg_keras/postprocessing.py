@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras import ranges
-from brainseg_keras.calibration import Calibration, read_beside
+from brainseg_keras.calibration import Calibration
 from brainseg_keras.data.inputs.targets import Target
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation.lesions import bounding_box, label_lesions
+from brainseg_keras.information import read_json
 
 FILE = "postprocess.json"
 #: What tells it from somebody else's file of that name.
@@ -193,4 +194,5 @@ def read_choice(folder: Path) -> tuple[Postprocessing, Tuning | None] | None:
     Raises:
         InputError: The file is not JSON of names and values, or a value is out of its range.
     """
-    return read_beside(folder / FILE, TUNE_AGAIN, choice_from_info)
+    file = folder / FILE
+    return read_json(file, TUNE_AGAIN, choice_from_info) if file.exists() else None

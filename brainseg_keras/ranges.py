@@ -76,6 +76,10 @@ SEED = Range(0, 2**32 - 1)
 SHARE = Range(0.0, 1.0)
 BATCH_SIZE = Range(1, 4096)
 CONTEXT = Range(0, 8)
+# What a training is spread over.
+DEVICES = Range(1, 64)
+PROCESSES = Range(1, 4096)
+PROCESS_INDEX = Range(0, PROCESSES.high - 1)
 FOLDS = Range(2, 1000)
 # Of two folds one part trains, the other validates.
 TESTED_FOLDS = Range(3, FOLDS.high, why="with two folds nobody is left to test")
@@ -103,6 +107,8 @@ BIAS = Range(-50.0, 50.0)
 SMALLEST_COMPONENT = Range(0, 10**9)
 SPACING = Range(0.001, 1000.0)
 TOLERANCE = Range(0.0, 1000.0)
+#: Parts that a task is split into.
+PARTS = Range(1, 1_000_000)
 # The phantom.
 PATIENTS = Range(1, 10_000)
 SLICES = Range(6, 512)

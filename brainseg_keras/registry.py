@@ -95,6 +95,7 @@ LOSSES = Registry(
         "tversky": "overlap.TverskyLoss",
         "focal_tversky": "overlap.FocalTverskyLoss",
         "bce_dice": "compound.BCEDiceLoss",
+        "tversky_focal": "compound.TverskyFocalLoss",
     },
 )
 #: Losses in which `alpha` weighs tumour, where class balancing is applied.
@@ -110,6 +111,7 @@ LOSS_OPTIONS = {
     "tversky": ("alpha", "beta", *_OVERLAP),
     "focal_tversky": ("alpha", "beta", "gamma", *_OVERLAP),
     "bce_dice": ("bce_weight", "dice_weight", *_OVERLAP),
+    "tversky_focal": ("tversky_weight", "focal_weight", "alpha", "beta", "gamma", *_OVERLAP),
 }
 #: The columns of a history, in their order.
 METRICS = Registry(

@@ -1,10 +1,8 @@
 """NetworkSpec: all that travels with a network, and the one place that knows how it stands in JSON."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from brainseg_keras import ranges
@@ -13,14 +11,11 @@ from brainseg_keras.data.formats.lgg import CHANNELS
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
 from brainseg_keras.data.roles import Roles
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.errors import InputError
 from brainseg_keras.expectation import Expectation
+from brainseg_keras.information import VERSION
 from brainseg_keras.postprocessing import Postprocessing, Tuning, choice_from_info
 
-#: Of the JSON that this package writes beside a network.
-VERSION = 1
-#: The cure of a damaged one.
-RESTORE = "Restore it; without it the network's preprocessing and channels are unknown."
 #: What each entry of the JSON is made of.
 _KINDS: dict[str, type] = {
     "architecture": str,
@@ -262,23 +257,6 @@ def _names(count: int) -> tuple[str, ...]:
     return CHANNELS if count == len(CHANNELS) else tuple(f"channel {number + 1}" for number in range(count))
 
 
-def check_version(content: Mapping[str, Any]) -> None:
-    """Refuse what another version of this package wrote; what says no version was written before there were any.
-
-    Args:
-        content: Of a JSON file.
-
-    Raises:
-        InputError: An unknown version.
-    """
-    version = content.get("version", VERSION)
-    if isinstance(version, bool) or version != VERSION:
-        raise InputError(
-            f"it is of version {version!r}, and this package reads version {VERSION}. Update brainseg_keras, or use "
-            "the one that wrote it."
-        )
-
-
 def check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
     """Refuse entries of another kind than their writer gives them.
 
@@ -293,27 +271,3 @@ def check_kinds(content: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
         value = content.get(name)
         if name in content and (not isinstance(value, kind) or isinstance(value, bool)):
             raise InputError(f"{name} is a JSON {kind.__name__}. Received: {str(value)[:80]!r}.")
-
-
-def read_json(path: Path, cure: str = RESTORE) -> dict[str, Any]:
-    """Read the JSON beside a network.
-
-    Args:
-        path: The file.
-        cure: What to do where it is damaged.
-
-    Returns:
-        Its content.
-
-    Raises:
-        InputError: It cannot be read, is not JSON, holds no names with values, or is of an unknown version.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}). {cure}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no names with values, but {type(content).__name__}. {cure}")
-    with reading(path, ""):
-        check_version(content)
-    return content

@@ -14,22 +14,20 @@ PREDICTION = (255, 70, 60)
 MISSED = (70, 130, 255)
 
 
-def to_gray(image: np.ndarray, channel: int | None = None) -> np.ndarray:
+def to_gray(image: np.ndarray, channel: int) -> np.ndarray:
     """Bring one channel of a slice to 8 bits for looking at.
 
     Args:
         image: Array of shape `(height, width, channels)`.
-        channel: Which; default FLAIR: the second of three, the last of four; else the first.
+        channel: Which, such as `data.modalities.flair_index` says.
 
     Returns:
         Array of shape `(height, width)`, uint8, from the 1st to the 99.8th percentile.
 
     Example:
-        >>> to_gray(np.zeros((4, 4, 3))).dtype
+        >>> to_gray(np.zeros((4, 4, 3)), 1).dtype
         dtype('uint8')
     """
-    if channel is None:
-        channel = {3: 1, 4: 3}.get(image.shape[-1], 0)
     plane = image[..., channel].astype(np.float32)
     low, high = np.percentile(plane, (1, 99.8))
     return np.uint8(np.clip((plane - low) / max(high - low, 1e-6), 0, 1) * 255)
@@ -184,6 +182,8 @@ def _enlarge(gray: np.ndarray, scale: int) -> np.ndarray:
 def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> None:
     """Draw the curves of a run: loss, Dice and IoU per validation patient, pixel accuracy, learning rate.
 
+    Where nobody validates, Dice and IoU are those of the training batches.
+
     Args:
         history: Content of history.csv.
         path: PNG to write.
@@ -195,23 +195,18 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
 
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     (loss, score), (accuracy, rate) = figure.subplots(2, 2)
-    epochs = history.epoch
+    epochs, validated = history.epoch, "val_dice" in history
     for axes, name in ((loss, "loss"), (accuracy, "pixel_accuracy")):
         axes.plot(epochs, history[name], label="training", color="tab:blue")
-        axes.plot(epochs, history[f"val_{name}"], label="validation", color="tab:orange")
-    loss.set(title="Loss", yscale="linear" if (history[["loss", "val_loss"]] <= 0).any(axis=None) else "log")
+        if validated:
+            axes.plot(epochs, history[f"val_{name}"], label="validation", color="tab:orange")
+    losses = history[["loss", "val_loss"] if validated else ["loss"]]
+    loss.set(title="Loss", yscale="linear" if (losses <= 0).any(axis=None) else "log")
     for numbers in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
         # 0.6, where a scale of logarithms would write it as a power of ten.
         numbers("{x:g}")
     accuracy.set(title="Pixel accuracy")
-    patients = int(history.val_patients.iloc[-1])
-    score.plot(epochs, history.val_dice, label="Dice, mean", color="tab:green")
-    score.plot(epochs, history.val_dice_median, label="Dice, median", color="tab:green", linestyle="--")
-    score.fill_between(
-        epochs, history.val_dice_min, history.val_dice, color="tab:green", alpha=0.15, label="Dice, to the worst"
-    )
-    score.plot(epochs, history.val_iou, label="IoU, mean", color="tab:purple")
-    score.set(title=f"Dice and IoU per validation patient (n = {patients})", ylim=(0, 1))
+    _plot_scores(score, history)
     rate.plot(epochs, history.learning_rate, color="tab:gray")
     rate.set(title="Learning rate at the epoch's end")
     for axes, place in ((loss, "upper right"), (score, "lower right"), (accuracy, "lower right")):
@@ -224,6 +219,24 @@ def plot_history(history: pd.DataFrame, path: str | Path, title: str = "") -> No
     if title:
         figure.suptitle(title)
     figure.savefig(path, dpi=110)
+
+
+def _plot_scores(axes: Any, history: pd.DataFrame) -> None:
+    """Draw Dice and IoU of the validation patients, or of the training batches where there are none."""
+    epochs = history.epoch
+    if "val_dice" not in history:
+        axes.plot(epochs, history.dice, label="Dice", color="tab:green")
+        axes.plot(epochs, history.iou, label="IoU", color="tab:purple")
+        axes.set(title="Dice and IoU of the training batches", ylim=(0, 1))
+        return
+    axes.plot(epochs, history.val_dice, label="Dice, mean", color="tab:green")
+    axes.plot(epochs, history.val_dice_median, label="Dice, median", color="tab:green", linestyle="--")
+    axes.fill_between(
+        epochs, history.val_dice_min, history.val_dice, color="tab:green", alpha=0.15, label="Dice, to the worst"
+    )
+    axes.plot(epochs, history.val_iou, label="IoU, mean", color="tab:purple")
+    patients = int(history.val_patients.iloc[-1])
+    axes.set(title=f"Dice and IoU per validation patient (n = {patients})", ylim=(0, 1))
 
 
 def plot_precision_recall(precision: np.ndarray, recall: np.ndarray, file: str | Path | BinaryIO) -> None:

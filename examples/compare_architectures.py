@@ -11,7 +11,8 @@ choose the epoch of each; the test patients choose nothing and are what is score
 
 The rows are the seven networks, plain and separable, at one width and their published depth, the recurrent ones with a
 normalization for each step; these three once more with the shared normalization that is published; the losses on one
-network; and the attention U-Nets of three other packages, trained as their own users do (benchmarks/rivals.py).
+network, and deep supervision; and the attention U-Nets of three other packages, trained as their own users do
+(benchmarks/rivals.py).
 --config FILE gives all rows further settings of `brainseg train`, such as a fold.
 
 Each row ends in a report.json with its settings, its costs and the scores of each patient. table.md and table.json are
@@ -32,8 +33,8 @@ from typing import Any
 
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import write_json
+from brainseg_keras.information import read_json
 from brainseg_keras.registry import ARCHITECTURES, RECURRENT
-from brainseg_keras.spec import read_json
 from brainseg_keras.training.config import TrainingConfig
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
@@ -71,9 +72,11 @@ def all_rows() -> list[Row]:
             rows.append(Row(f"{name}-separable" if separable else name, GROUPS[0], f"`{name}`", settings))
     for name in RECURRENT:
         rows.append(Row(f"{name}-shared-norm", GROUPS[1], f"`{name}`", {"architecture": name}))
-    for loss in ("binary_focal", "dice", "bce_dice", "focal_tversky", "bce"):
+    for loss in ("binary_focal", "dice", "bce_dice", "focal_tversky", "tversky_focal", "bce"):
         rows.append(Row(f"loss-{loss}", GROUPS[2], f"`{loss}`", {"architecture": OF_LOSSES, "loss": loss}))
     focal, both = ({"architecture": OF_LOSSES, "loss": loss} for loss in ("binary_focal", "dice_focal"))
+    settings = {"architecture": OF_LOSSES, "loss": "dice_focal", "deep_supervision": True}
+    rows.append(Row("deep-supervision", GROUPS[2], "`dice_focal`, deep supervision", settings))
     title = "`binary_focal`, then `dice_focal`, half the minutes each"
     rows.append(Row("loss-binary_focal-then-dice_focal", GROUPS[2], title, both, first=focal))
     return rows + [Row(name, GROUPS[3], title) for name, title in RIVALS.items()]

@@ -15,6 +15,7 @@ os.environ["BRAINSEG_CACHE"] = _CACHE
 
 #: Files that take longest: begun first, so that both workers end together.
 _LONGEST = (
+    "distribution",
     "training",
     "resume",
     "stopping",

@@ -16,7 +16,7 @@ import brainseg_keras
 
 COMMAND = Path(sys.prefix) / "bin" / "brainseg"
 #: Modules of the extras, which must not be there.
-EXTRAS = ("nibabel", "pydicom", "tf2onnx", "openvino", "ai_edge_litert", "gradio", "kagglehub", "jax", "pytest")
+EXTRAS = ("nibabel", "pydicom", "tf2onnx", "openvino", "ai_edge_litert", "gradio", "kagglehub", "jax", "ray", "pytest")
 #: What is asked for, and the extra that it names.
 REFUSED = {
     "predict scan.nii.gz --model run -o nifti": "medical",
@@ -26,6 +26,7 @@ REFUSED = {
     "predict scan.png --engine openvino -o openvino": "openvino",
     "app --model run": "ui",
     "data fetch lgg": "kaggle",
+    "predict scan.png --model run -o ray --cluster ray": "cluster",
 }
 
 

@@ -130,8 +130,11 @@ def _comparable(files):
     """Leave out what time decides."""
     found = dict(files)
     for name, value in files.items():
-        if "tfevents" in name:
+        if "tfevents" in name or "/ledger/" in name:
             del found[name]
+        elif name.endswith("ledger.csv"):
+            keep = [index for index, column in enumerate(value[0]) if column not in ("seconds", "time")]
+            found[name] = [[row[index] for index in keep] for row in value]
         elif name.endswith("history.csv"):
             keep = [index for index, column in enumerate(value[0]) if column not in TIMED]
             # As numbers: a resumed run writes 1.0 for the first epoch, where another writes 1.

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from brainseg_keras import TrainingConfig, make_dataset
 from brainseg_keras.data.formats.registry import FOLDER_FORMATS
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, Slices, load_slices
+from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches
 from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range, normalize
+from brainseg_keras.data.inputs.slices import Slices, load_slices
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
 from brainseg_keras.data.pipeline import BatchSequence, as_tf_dataset
 from brainseg_keras.data.sources import open_source
@@ -100,7 +101,8 @@ BATCH_41 = """
 import hashlib
 import numpy as np
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import SliceBatches, Slices
+from brainseg_keras.data.inputs.batches import SliceBatches
+from brainseg_keras.data.inputs.slices import Slices
 
 images = np.arange(15 * 256, dtype="float32").reshape(15, 16, 16, 1) % 251
 masks = np.zeros((15, 16, 16, 1), "uint8")

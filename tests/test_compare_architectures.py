@@ -39,7 +39,8 @@ def test_there_is_a_row_for_every_network_and_for_the_losses():
     assert {row["architecture"] for row in networks if row.get("norm_per_step")} == set(RECURRENT)
     assert [rows[f"{name}-shared-norm"].settings for name in RECURRENT] == [{"architecture": n} for n in RECURRENT]
     losses = {row.settings["loss"] for row in rows.values() if row.group == "loss"}
-    assert losses <= set(LOSSES) and len(losses) == 6
+    assert losses <= set(LOSSES) and len(losses) == 7
+    assert [name for name, row in rows.items() if row.settings.get("deep_supervision")] == ["deep-supervision"]
     assert [row.name for row in rows.values() if row.group == "other package"] == [
         "keras_unet_collection",
         "medicai",

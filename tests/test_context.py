@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from brainseg_keras import build_model, list_models
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
+from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches
 from brainseg_keras.data.inputs.context import neighbor_indices, stack_neighbors
 from brainseg_keras.data.inputs.preprocessing import Preprocessing, normalize
+from brainseg_keras.data.inputs.slices import load_slices
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.inference import Predictor
 

@@ -1,5 +1,6 @@
 """What may be expected of a mask: fitted on patients out of fold, and said wherever a mask is made or scored."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,9 +17,9 @@ from brainseg_keras.data.scans import find_scans
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.errors import InputError
 from brainseg_keras.evaluation import confusion, dice
-from brainseg_keras.expectation import Expectation, _factor, fit_expectation, scan_features
+from brainseg_keras.expectation import Expectation, _apart, _factor, fit_expectation, scan_features
 from brainseg_keras.inference import Predictor, predict
-from brainseg_keras.inference.outlook import OUTLOOK
+from brainseg_keras.inference.outlook import OUTLOOK, Outlook
 from brainseg_keras.inference.summary import COLUMNS
 from brainseg_keras.postprocessing import Postprocessing
 from brainseg_keras.reports import evaluate
@@ -75,17 +76,31 @@ def test_the_correlation_is_of_patients_who_were_left_out():
     assert fit_expectation(table.assign(dice=0.8)).spearman is None
 
 
+def test_what_cannot_be_told_from_doubt_has_no_correlation():
+    """The more doubt the better the masks: the curve is flat, and of patients left out its level goes against them."""
+    table = patients(0, 20)
+    found = fit_expectation(table.assign(confidence=1 - table.disagreement, dice=0.2 + table.disagreement))
+    assert found.spearman is None and found.line[1] == pytest.approx(0, abs=1e-4)
+
+
 @pytest.mark.parametrize(
-    ("ratios", "factor"),
+    ("ratios", "factor", "coverage"),
     [
-        ([2.0] * 9 + [3.0], 3.0),  # of 10 the tenth, ceil(9.9)
-        ([2.0] * 17 + [1 / 3, 5.0], 3.0),  # of 19 the 18th, ceil(18.0); too small counts as too large
-        ([2.0] * 18 + [0.0], 2.0),  # one invented tumour of 19 is beyond the 18th
-        ([2.0] * 9 + [0.0], None),  # of 10 it is the tenth: no end
-        ([2.0] * 8 + [None, None], None),  # two in whom nothing was marked: of 8 there is no ninth
+        # Of 10 the tenth, ceil(9.9). Of 9 the ninth: without the 3.0 that is 2.0, without another one 3.0.
+        ([2.0] * 9 + [3.0], 3.0, 0.9),
+        # Of 19 the 18th, ceil(18.0); too small counts as too large. Of 18 the 18th: it holds all but the 5.0.
+        ([2.0] * 17 + [1 / 3, 5.0], 3.0, 18 / 19),
+        # One invented tumour of 19 is beyond the 18th, and without it no interval holds it.
+        ([2.0] * 18 + [0.0], 2.0, 18 / 19),
+        # Of 10 it is the tenth: no end.
+        ([2.0] * 9 + [0.0], None, None),
+        # One in whom nothing was marked: of 9 there is a ninth, but of 8 no interval to look at.
+        ([2.0] * 9 + [None], 2.0, None),
+        # Two of them: of 8 there is no ninth.
+        ([2.0] * 8 + [None, None], None, None),
     ],
 )
-def test_the_interval_by_hand(ratios, factor):
+def test_the_interval_by_hand(ratios, factor, coverage):
     table = patients(0, len(ratios))
     table["volume_pred"] = [0.0 if ratio is None else 7.0 for ratio in ratios]
     table["volume_true"] = [9.0 if ratio is None else 7.0 * ratio for ratio in ratios]
@@ -93,6 +108,7 @@ def test_the_interval_by_hand(ratios, factor):
     assert found.factor == (None if factor is None else pytest.approx(factor))
     assert found.interval(30.0) == (None if factor is None else pytest.approx((30 / factor, 30 * factor)))
     assert found.interval(0.0) is None
+    assert found.coverage == (None if coverage is None else pytest.approx(coverage))
 
 
 def test_the_interval_holds_nine_of_ten_new_patients():
@@ -102,7 +118,7 @@ def test_the_interval_holds_nine_of_ten_new_patients():
         for seed in range(300):
             table = patients(seed, count + 50)
             # The interval alone: a curve for each draw would take minutes.
-            factor = _factor(*table[["volume_true", "volume_pred"]][:count].to_numpy().T)
+            factor = _factor(_apart(*table[["volume_true", "volume_pred"]][:count].to_numpy().T))
             ratio = np.abs(np.log(table.volume_true / table.volume_pred))[count:]
             held.append((ratio <= np.log(factor)).mean())
         assert 0.89 < np.mean(held) < 0.91 + 1 / (count + 1)
@@ -166,6 +182,7 @@ expectations = st.builds(
     st.one_of(st.none(), st.floats(1, 9)),
     st.floats(0, 1),
     st.dictionaries(st.text(max_size=3), st.tuples(st.floats(-9, 0), st.floats(0, 9)), max_size=3),
+    st.one_of(st.none(), st.floats(0, 1)),
 )
 
 
@@ -253,6 +270,20 @@ def test_a_volume_has_its_interval_in_voxels_and_ml(tmp_path):
         assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx((size / 1.5, size * 1.5))
     # With another rule than the one it was measured with nothing is expected.
     assert network.adapted(postprocessing=Postprocessing(0.3)).spec.expectation is None
+
+
+def test_words_say_how_far_an_outlook_can_be_trusted():
+    known = dataclasses.replace(KNOWN, coverage=0.875)
+    assert Outlook(0.1, 0.834, "", known).facts(30.0, "ml") == {
+        "Expected Dice": "0.83 (rank correlation with the true one 0.60)",
+        "Volume, 90 % interval": "20.0 to 45.0 ml (held the true one in 88 % of patients)",
+    }
+    bare = dataclasses.replace(KNOWN, spearman=None)
+    assert Outlook(0.1, 0.5, "", bare).facts(0.0, "ml") == {"Expected Dice": "0.50"}
+    assert Outlook(0.1, 0.5, "odd", bare).facts(30.0, "ml") == {
+        "Expected Dice": "0.50 (odd)",
+        "Volume, 90 % interval": "20.0 to 45.0 ml",
+    }
 
 
 def test_the_page_says_it_at_the_networks_own_threshold(data):

@@ -58,7 +58,7 @@ def test_files_of_one_name_are_both_segmented(names, predictor, tmp_path):
     masks = [
         f"{name}_mask" + (".nii.gz" if name.endswith(".gz") else ".nii" if ".nii" in name else ".png") for name in names
     ]
-    assert written(tmp_path / "out") == sorted([*masks, "other_mask.nii.gz", "summary.csv"])
+    assert written(tmp_path / "out") == sorted([*masks, "other_mask.nii.gz", "ledger", "ledger.csv", "summary.csv"])
     # By itself none is in doubt.
     assert [str(scan.outputs[0]) for scan in find_scans([folder / "other.nii.gz"])] == ["other"]
 

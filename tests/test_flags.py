@@ -43,12 +43,16 @@ WORDS = {
     "quantize": "kinds",
     "draw": "names",
     "engine": "kinds",
+    "cluster": "an address, tested by hand",
     "host": "an address",
     "allow_hosts": "names",
     "name": "names",
     "spacing": "three numbers, tested by hand",
     "profile": "two numbers, tested by hand",
     "freeze": "kinds",
+    "validation": "kinds",
+    "part": "two numbers, tested by hand",
+    "coordinator": "an address, tested by hand",
 }
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
 WITHIN = {name: field.metadata["within"] for name, field in FIELDS.items() if field.metadata["within"]}
@@ -155,7 +159,8 @@ def test_the_walk_finds_the_flags():
     assert len(NUMBERS) >= 40
     assert len(PATHS) >= 30
     by_name = {flag.name: flag.within for flag in FLAGS if flag.words == ("train",)}
-    assert by_name.keys() - {"config", "resume", "output", "as_json"} == FIELDS.keys()
+    machines = {"cluster", "devices", "coordinator", "processes", "process_index"}
+    assert by_name.keys() - {"config", "resume", "output", "as_json"} - machines == FIELDS.keys()
     assert all(by_name[name] is within for name, within in WITHIN.items()), "the flag and the field share their range"
 
 
@@ -213,6 +218,13 @@ def test_spacing_is_three_sensible_numbers(text):
 @pytest.mark.parametrize("text", ["", "0-1", "3-2", "a-b", "-1-2", "1-1e9", "1-" + "9" * 40])
 def test_profile_is_two_steps(text):
     assert "profile is two steps" in refusal("train", f"--profile={text}")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0/3", "4/3", "1/0", "-1/3", "+1/3", "1/3/3", "1.0/3", "a/b", "1/" + "9" * 30]
+)
+def test_part_is_one_of_so_many(text):
+    assert "--part is two whole numbers" in refusal("predict", "x.png", "-o", "out", f"--part={text}")
 
 
 @pytest.mark.parametrize("name", WITHIN)

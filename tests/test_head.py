@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from brainseg_keras.data.inputs.batches import load_slices
 from brainseg_keras.data.inputs.head import fill_head, inner_head
 from brainseg_keras.data.inputs.preprocessing import Preprocessing, intensity_range
+from brainseg_keras.data.inputs.slices import load_slices
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.errors import InputError
 from brainseg_keras.inference.runner import Runner

@@ -8,8 +8,9 @@ from rich.console import Console
 from runs import tiny
 
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import SliceBatches, load_slices
+from brainseg_keras.data.inputs.batches import SliceBatches
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.slices import load_slices
 from brainseg_keras.data.sources import open_source
 from brainseg_keras.inference import Predictor
 from brainseg_keras.training import TrainingConfig, train

@@ -72,6 +72,8 @@ def test_wrong_shapes_are_refused(name, truth, answer):
         ("dice_focal", {"alpha": -1}, "alpha must be between 0 and 1"),
         ("dice_focal", {"focal_weight": -1}, "focal_weight must be 0 or more"),
         ("bce_dice", {"bce_weight": -1}, "bce_weight must be 0 or more"),
+        ("tversky_focal", {"tversky_weight": -1}, "tversky_weight must be 0 or more"),
+        ("tversky_focal", {"alpha": 0, "beta": 0}, "alpha . beta must be above 0"),
         ("bce", {"gamma": 1}, "the options of loss 'bce' are include_background.*Received: gamma"),
         ("bce_dice", {"color": 1}, "the options of loss 'bce_dice' are bce_weight.*Received: color"),
         ("dise", {}, "loss must be one of binary_focal, bce, dice, .*Did you mean 'dice'"),
@@ -106,6 +108,7 @@ WRONG = {
     "dice_weight": (-1.0,),
     "focal_weight": (-1.0,),
     "bce_weight": (-1.0,),
+    "tversky_weight": (-1.0,),
 }
 
 

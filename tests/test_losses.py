@@ -25,6 +25,8 @@ OPTIONS = {
     "tversky": {"alpha": 0.2, "beta": 0.9, "smooth": 0.5, "reduce_over": "batch"},
     "focal_tversky": {"alpha": 0.4, "beta": 0.5, "gamma": 1.3, "smooth": 2.5, "reduce_over": "batch"},
     "bce_dice": {"bce_weight": 0.5, "dice_weight": 1.5, "smooth": 2.0, "reduce_over": "batch"},
+    "tversky_focal": {"tversky_weight": 0.5, "focal_weight": 3.0, "alpha": 0.2, "beta": 0.9, "gamma": 1.5}
+    | {"smooth": 2.5, "reduce_over": "batch"},
 }
 
 
@@ -82,6 +84,7 @@ def numpy_loss(name, y, p, o):
                     "tversky": 1 - index,
                     "focal_tversky": (1 - index) ** o.get("gamma", 0.75),
                     "bce_dice": o.get("bce_weight", 1) * -np.log(right).mean() + o.get("dice_weight", 1) * dice,
+                    "tversky_focal": o.get("tversky_weight", 1) * (1 - index) + o.get("focal_weight", 5) * focal.mean(),
                 }[name]
             )
         results.append(np.mean(per_channel))
@@ -108,6 +111,12 @@ Y, P = image([1, 1], [0, 0]), image([0.5, 1.0], [0.25, 0.0])
         ("bce", {}, (np.log(2) - np.log(0.75)) / 4),
         ("dice_focal", {}, 0.75 / 4.75 + 5 * (0.25 * np.log(2) + 0.0625 * -np.log(0.75)) / 4),
         ("bce_dice", {}, 0.75 / 4.75 + (np.log(2) - np.log(0.75)) / 4),
+        ("tversky_focal", {}, 0.425 / 2.925 + 5 * (0.25 * np.log(2) + 0.0625 * -np.log(0.75)) / 4),
+        (
+            "tversky_focal",
+            {"tversky_weight": 2, "focal_weight": 3, "alpha": 0.4, "beta": 0.8, "gamma": 0},
+            2 * 0.5 / 3 + 3 * (np.log(2) - np.log(0.75)) / 4,
+        ),
     ],
 )
 def test_worked_numbers(name, options, expected):
@@ -278,6 +287,7 @@ def test_perfect_answer(name, options):
         ("tversky", {"alpha": 0.4, "beta": 0.8, "smooth": 0.5}, 0.3 / (1 + 0.3 + 0.5)),
         # Cross-entropies 0.25 ln 2 + 0.75 ln 2 and ln(4/3), each with the square of the error 0.25; the rest is right.
         ("binary_focal", {"gamma": 2.0}, (np.log(2) + np.log(4 / 3)) / 16 / 4),
+        ("tversky_focal", {"smooth": 0.5}, 0.25 / (1 + 0.25 + 0.5) + 5 * (np.log(2) + np.log(4 / 3)) / 16 / 4),
     ],
 )
 def test_soft_truth_by_hand(name, options, expected):

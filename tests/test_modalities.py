@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scans import CHANNELS
 
-from brainseg_keras.data.modalities import arrange_channels, split_modality
+from brainseg_keras.data.modalities import arrange_channels, flair_index, split_modality
 from brainseg_keras.errors import InputError
 
 
@@ -21,6 +21,25 @@ from brainseg_keras.errors import InputError
 )
 def test_sequences_in_names(stem, expected):
     assert split_modality(stem) == expected
+
+
+@pytest.mark.parametrize(
+    ("channels", "index"),
+    [
+        (("T1", "FLAIR", "T1ce"), 1),
+        (("FLAIR", "T1", "T2"), 0),
+        (("T1ce", "FLAIR"), 1),
+        (("T1", "T1ce", "T2", "FLAIR"), 3),
+        (("T1", "T2", "T1ce"), 1),
+        (("T2", "T1"), 0),
+        (4, 3),
+        (3, 1),
+        (1, 0),
+        (5, 0),
+    ],
+)
+def test_flair_is_shown_and_without_it_what_usually_stands_there(channels, index):
+    assert flair_index(channels) == index
 
 
 def test_channels_that_no_rule_covers_are_refused():

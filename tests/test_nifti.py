@@ -182,8 +182,8 @@ REFUSED = [
     (without_labels, "P_1 .* has no labels", "Bring the file"),
     (of_another_scheme, r"P_1_seg.* holds the labels \[0.0, 1.0, 2.0, 3.0\]", "They fit --labels brats2023"),
     (without_a_scheme, "Say what the labels", "--labels brats2020"),
-    (on_another_grid, "P_1_flair.* do not lie on one grid", "Resample"),
-    (of_another_shape, "P_1_flair.* do not lie on one grid", "Resample"),
+    (on_another_grid, "P_1_flair.* are misaligned", "Resample"),
+    (of_another_shape, "P_1_flair.* are misaligned", "Resample"),
     (truncated, "P_1_seg.* as NIfTI", "copy or convert it again"),
 ]
 
@@ -206,7 +206,7 @@ def test_a_grid_is_the_same_to_a_hundredth_of_a_millimeter(tmp_path, off, fits):
     if fits:
         assert open_source(tmp_path).volume("P_1").images.any()
         return
-    with pytest.raises(InputError, match="do not lie on one grid"):
+    with pytest.raises(InputError, match="are misaligned"):
         open_source(tmp_path).volume("P_1")
 
 

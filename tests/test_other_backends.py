@@ -13,7 +13,8 @@ import sys
 sys.modules["tensorflow"] = None
 from brainseg_keras.training import TrainingConfig, resume, train
 config = TrainingConfig(
-    architecture="{architecture}", filters=4, depth=2, size=32, epochs=2, precision="float32", ema=0.9
+    architecture="{architecture}", filters=4, depth=2, size=32, epochs=2, precision="float32", ema=0.9,
+    deep_supervision={supervised},
 )
 run = train(config, output={output!r})
 resume(run.path, overrides={{"epochs": 3}})
@@ -21,9 +22,12 @@ resume(run.path, overrides={{"epochs": 3}})
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("architecture", ["res_unet", "attention_res_unet", "mod_r2au_net"])
-def test_jax_trains_and_resumes_where_tensorflow_is_absent(tmp_path, architecture):
-    script = SCRIPT.format(architecture=architecture, output=str(tmp_path / "run"))
+@pytest.mark.parametrize(
+    ("architecture", "supervised"),
+    [("res_unet", False), ("attention_res_unet", False), ("mod_r2au_net", False), ("res_unet", True)],
+)
+def test_jax_trains_and_resumes_where_tensorflow_is_absent(tmp_path, architecture, supervised):
+    script = SCRIPT.format(architecture=architecture, supervised=supervised, output=str(tmp_path / "run"))
     environment = os.environ | {"KERAS_BACKEND": "jax"}
     answer = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False

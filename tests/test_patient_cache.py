@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from brainseg_keras.data import patient_cache
 from brainseg_keras.data.checksums import RememberedVolumes
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
+from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.slices import load_slices
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
 from brainseg_keras.data.phantom.brats import write_brats_phantom
 from brainseg_keras.data.sources import open_source
@@ -33,7 +34,7 @@ from brainseg_keras.training.validation import PatientValidator
 LOAD = """
 import os, signal, sys, time
 from brainseg_keras.data import patient_cache
-from brainseg_keras.data.inputs.batches import load_slices
+from brainseg_keras.data.inputs.slices import load_slices
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.data.store import StoredVolumes
 

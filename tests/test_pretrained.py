@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+import warnings
 from importlib import resources
 
 import numpy as np
@@ -62,7 +63,11 @@ def test_another_size_takes_the_weights_too():
     [(INFO["architecture"], {"filters": 8}), (INFO["architecture"], {"input_shape": (64, 64, 1)}), ("res_unet", {})],
 )
 def test_other_arguments_get_the_call_that_fits(name, changes):
-    with pytest.raises(InputError, match="weights='lgg' fit another network") as caught:
+    with (
+        pytest.raises(InputError, match="weights='lgg' fit another network") as caught,
+        warnings.catch_warnings(action="error"),
+    ):
+        # Keras would warn of each layer.
         ARCHITECTURES[name](**arguments(**changes), weights="lgg")
     call = str(caught.value).split("Build it so: ")[1]
     model = eval(call, {INFO["architecture"]: getattr(brainseg_keras, INFO["architecture"])})

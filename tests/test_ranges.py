@@ -24,8 +24,9 @@ def python_calls(folder, phantom):
     """Calls that must be refused, with the name that the message begins with."""
     from brainseg_keras.data import open_source
     from brainseg_keras.data.inputs.augmentation import Augmentation
-    from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
+    from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches
     from brainseg_keras.data.inputs.preprocessing import Preprocessing
+    from brainseg_keras.data.inputs.slices import load_slices
     from brainseg_keras.data.phantom.brats import NIFTI_FOLDERS, write_brats_phantom
     from brainseg_keras.data.phantom.lgg import write_phantom
     from brainseg_keras.data.splits import assign_folds, split_patients

@@ -95,9 +95,9 @@ def test_any_name_is_segmented_and_listed(name, predictor, tmp_path):
     written = tmp_path / "out" / f"{result}_mask.png"
     assert np.array(Image.open(written)).any()
     (row,) = pd.read_csv(tmp_path / "out" / "summary.csv").itertuples()
-    assert row.mask == done.summary["mask"][0] == str(written)
+    assert row.mask == done.summary["mask"][0] == str(written).replace("\n", "%0A")
     assert row.tumour_size > 0
-    assert result in row.file
+    assert result.replace("\n", "%0A") in row.file
     # And again, over what is there.
     predict([tmp_path / "in"], tmp_path / "out", predictor=predictor)
     assert len(pd.read_csv(tmp_path / "out" / "summary.csv")) == 1
@@ -118,7 +118,7 @@ def test_a_name_too_long_for_its_results_is_a_row(length, kind, predictor, tmp_p
     table = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("file")
     assert "255 bytes" in table.loc[str(folder / name)].error
     written = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
-    assert written == ["good_mask.png", "good_overlay.png", "summary.csv"]
+    assert written == ["good_mask.png", "good_overlay.png", "ledger", "ledger.csv", "summary.csv"]
 
 
 def test_bad_names_in_a_patients_folder_cost_that_slice_alone(predictor, tmp_path):
@@ -188,7 +188,8 @@ def test_only_bad_files_are_an_error(predictor, tmp_path):
     BAD["text.png"][0](tmp_path / "text.png")
     with pytest.raises(InputError, match="None of the 1 inputs"):
         predict([tmp_path / "text.png"], tmp_path / "out", predictor=predictor)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "summary.csv").exists()
+    assert pd.read_csv(tmp_path / "out" / "ledger.csv").status.tolist() == ["failed"]
 
 
 def test_two_results_of_one_name_are_refused_before_anything_starts(predictor, tmp_path):

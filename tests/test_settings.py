@@ -104,6 +104,7 @@ def test_the_recipes_arguments_make_the_network(store):
         {"loss": "dice_focal", "focal_weight": 2.0, "gamma": 1.0},
         {"loss": "tversky", "alpha": 0.1, "beta": 0.9, "smooth": 3.0, "reduce_over": "batch"},
         {"loss": "binary_focal", "alpha": 0.8},
+        {"loss": "tversky_focal", "tversky_weight": 2.0, "focal_weight": 1.0, "alpha": 0.2, "gamma": 1.0},
         {"loss": "bce"},
     ],
 )

@@ -17,8 +17,9 @@ from brainseg_keras.data.roles import MetPatient, Roles
 from brainseg_keras.errors import InputError
 from brainseg_keras.export import export
 from brainseg_keras.inference import Predictor
+from brainseg_keras.information import VERSION
 from brainseg_keras.postprocessing import Postprocessing, Tuning
-from brainseg_keras.spec import VERSION, NetworkSpec
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training import train
 
 names = st.text("ABCdef 12", min_size=1, max_size=6)

@@ -16,7 +16,8 @@ from brainseg_keras.data.inputs.preprocessing import Preprocessing
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import hold_folder, remove_leftovers, write_folder
 from brainseg_keras.inference import Predictor, predict
-from brainseg_keras.inference.summary import COLUMNS, add_to_summary
+from brainseg_keras.inference.ledger import Entry, Key, Ledger
+from brainseg_keras.inference.summary import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +92,13 @@ def test_calls_at_once_lose_no_row(tmp_path):
         names = [f"{number}_{index}.png" for index in range(5)]
         for name in names:
             (tmp_path / f"{name}_mask.png").write_text("")
-        rows = [{"file": name, "tumour_size": 3, "mask": str(tmp_path / f"{name}_mask.png")} for name in names]
-        add_to_summary(tmp_path, rows, {}, names)
+        ledger = Ledger(tmp_path)
+        for name in names:
+            row = {"file": name, "tumour_size": 3, "mask": str(tmp_path / f"{name}_mask.png")}
+            made = {"masks": (f"{name}_mask.png",), "rows": (row,), "faults": {}}
+            ledger.append(Entry(name, "done", 0.1, "", Key("a", "b"), "onnx", host="here", time=f"{number}", **made))
+        ledger.close()
+        ledger.join()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(8)))

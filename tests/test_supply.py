@@ -28,7 +28,7 @@ def dependencies():
 
 
 def bare(requirement):
-    return requirement.split(">")[0].split("<")[0].lower().replace("_", "-")
+    return requirement.split(">")[0].split("[")[0].split("<")[0].lower().replace("_", "-")
 
 
 def modules_of(distributions):

@@ -16,12 +16,11 @@ import pandas as pd
 import pytest
 import yaml
 from commands import brainseg
-from runs import tiny
+from runs import tiny, train_and_interrupt
 
 from brainseg_keras.data.store import StoredVolumes
 from brainseg_keras.errors import InputError, TrainingError
 from brainseg_keras.training import RunFolder, TrainingConfig, resume, train
-from brainseg_keras.training.schedule import WarmupCosine
 
 CLI = [sys.executable, "-c", "from brainseg_keras.cli import main; main()"]
 
@@ -124,7 +123,7 @@ def test_tensorboard_reads_the_columns_of_the_history(finished):
 def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(store, tmp_path):
     """Stopped in the middle of the second epoch, continued, against never stopped."""
     whole = train(tiny(store, epochs=3), output=tmp_path / "whole")
-    stopped = _train_and_interrupt(tiny(store, epochs=3), tmp_path / "stopped", after=8)
+    stopped = train_and_interrupt(tiny(store, epochs=3), tmp_path / "stopped", after=8)
     progress = json.loads((stopped / "run.json").read_text())["progress"]
     assert progress["stopped"] == "interrupted"
     assert progress["step"] == 8
@@ -140,21 +139,6 @@ def _weights(path):
     return keras.saving.load_model(path).get_weights()
 
 
-def _train_and_interrupt(config, output, *, after):
-    """Train in this process, and send it the signal of Ctrl-C after some steps."""
-
-    class Interrupt(WarmupCosine):
-        def on_train_batch_begin(self, batch, logs=None):
-            super().on_train_batch_begin(batch, logs)
-            if self._progression.step == after - 1:
-                signal.raise_signal(signal.SIGINT)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("brainseg_keras.training.loop.WarmupCosine", Interrupt)
-        train(config, output=output)
-    return output
-
-
 @pytest.mark.slow
 def test_same_seed_same_weights_another_seed_others(store, tmp_path):
     first, again = (train(tiny(store, epochs=1), output=tmp_path / name) for name in ("first", "again"))
@@ -168,7 +152,7 @@ def test_same_seed_same_weights_another_seed_others(store, tmp_path):
 def test_a_kill_between_run_json_and_last_does_the_epoch_again(finished, store, tmp_path):
     """Last.keras is of epoch 1, all else of epoch 2: the run ends as one that was never killed."""
     steps = finished.read_info()["progress"]["step"] // 2
-    run = RunFolder(_train_and_interrupt(tiny(store), tmp_path / "run", after=steps))
+    run = RunFolder(train_and_interrupt(tiny(store), tmp_path / "run", after=steps))
     for name in ("run.json", "history.csv", "best.keras"):
         shutil.copy(finished.path / name, run.path / name)
     resume(run.path)

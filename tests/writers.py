@@ -42,11 +42,13 @@ def tasks(world):
     data, store, run = world / "data", world / "data.h5", world / "run"
     train = ("train", "--data", store, *SETTINGS, "--epochs", 4, "--dropout", 0.1, "--deterministic")
     small = ("--patients", 3, "--slices", 8, "--size", 48)
+    predict = ("predict", data, world / "volume.nii.gz", "--model", run, "--probabilities", "-o", "out")
     return [
         Task("train", (*train, "-o", "run"), "*.keras", 4),
         Task("train --ema", (*train, "--ema", 0.9, "-o", "run"), "*.keras", 4),
         Task("train --resume", ("train", "--resume", "run", "--epochs", 2), "*.keras", needs=("run",)),
-        Task("predict", ("predict", data, world / "volume.nii.gz", "--model", run, "--probabilities", "-o", "out")),
+        Task("predict", predict),
+        Task("predict --continue", (*predict, "--continue"), kills=4),
         Task("evaluate", ("evaluate", "--model", run, "--data", store, "-o", "report")),
         Task("tune", ("tune", "--model", run, "--data", store, "-o", "tuned")),
         Task("export to onnx", ("export", "--model", run, "-o", "run.onnx")),

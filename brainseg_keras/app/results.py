@@ -1,4 +1,4 @@
-"""What can be taken along: the mask in the kind of its scan, and a report of one page."""
+"""Downloads: the mask in the file format of its scan, and a report of one page."""
 
 import html
 import io

@@ -1,4 +1,4 @@
-"""The page's server: on this machine alone unless asked otherwise, and never calling out."""
+"""The page's server: reachable from this machine only unless told otherwise; it makes no network requests."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,18 @@ from brainseg_keras.app.place import own_folder
 from brainseg_keras.app.results import mask_file, report_file
 from brainseg_keras.app.sessions import Models, Visit, Visits
 from brainseg_keras.errors import InputError, missing_extra
+from brainseg_keras.folds import FILE
+
+#: What tells the folder of a run, or of folds.
+_RUNS = ("best.keras", FILE)
 
 
 def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboard_logs") -> dict[str, str]:
     """List what the page offers: models that were named, shipped ones, and the runs in a folder.
 
     Args:
-        models: Run folders, files or shipped names; they come first.
-        runs: Folder of runs; it need not be there.
+        models: Run folders, folders of folds, files or shipped names; they come first.
+        runs: Folder of runs and of folds; it need not be there.
 
     Returns:
         What to load, by the name to show.
@@ -43,16 +47,17 @@ def find_models(models: Iterable[str | Path] = (), runs: str | Path = "tensorboa
     found: dict[str, str] = {}
     for model in map(str, models):
         path = Path(model)
-        is_model = (path / "best.keras").is_file() or (path.is_file() and path.suffix in ENDINGS)
+        is_run = any((path / name).is_file() for name in _RUNS)
+        is_model = is_run or (path.is_file() and path.suffix in ENDINGS)
         if model not in list_pretrained() and not is_model:
             raise InputError(
-                f"No model at {model}. Give the folder of a run (with best.keras), a .keras, .onnx or .tflite file, or "
-                f"a shipped name: {', '.join(list_pretrained())}."
+                f"No model at {model}. Give the folder of a run (with best.keras) or of folds, a .keras, .onnx or "
+                f".tflite file, or a shipped name: {', '.join(list_pretrained())}."
             )
         name = model if model in list_pretrained() else path.name
         found[name if name not in found else model] = model
     found |= {name: name for name in list_pretrained() if name not in found}
-    for path in sorted(Path(runs).glob("*/best.keras")):
+    for path in sorted(file for name in _RUNS for file in Path(runs).glob(f"*/{name}")):
         found.setdefault(path.parent.name, str(path.parent))
     return found
 

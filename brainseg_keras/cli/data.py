@@ -12,6 +12,7 @@ from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.options import JSON, number, takes_layout
 from brainseg_keras.errors import InputError
+from brainseg_keras.parts import Part
 from brainseg_keras.ranges import Range
 from brainseg_keras.terminal import progress_bar
 
@@ -90,6 +91,7 @@ def pack(
     root: str = options.ROOT,
     float16: bool = typer.Option(False, "--float16", help="Half precision for images that are not 8 bit."),
     seed: int = options.SEED,
+    part: str = options.PART,
     as_json: bool = JSON,
     *,
     layout: dict[str, Any],
@@ -99,10 +101,17 @@ def pack(
         raise InputError(f"A packed data set ends in .h5. Received: -o {output}.")
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.data.store import write_store
+    from brainseg_keras.data.store_parts import write_store_part
 
     source = open_source(path, root=root, seed=seed, progress=_listing, **layout)
     count = source.table.patient.nunique()
-    write_store(source, output, float16=float16, progress=lambda names: progress_bar(names, "packing"))
+    more = {"float16": float16, "progress": lambda names: progress_bar(names, "packing")}
+    if part is None:
+        write_store(source, output, **more)
+    elif write_store_part(source, output, Part.parse(part), **more) is None:
+        if as_json:
+            typer.echo(json.dumps({"part": part}))
+        return
     megabytes = Path(output).stat().st_size / 1e6
     _report(as_json, f"{count} patients, {megabytes:.0f} MB: {output}", path=output, patients=count)
 

@@ -40,6 +40,7 @@ EXTRAS = {
     },
     "openvino": {"openvino": "openvino"},
     "ui": {"gradio": "gradio"},
+    "cluster": {"ray": "ray", "pyarrow": "pyarrow"},
     "jax": {"jax": "jax"},
 }
 

@@ -8,8 +8,10 @@ from typing import Any
 import typer
 
 from brainseg_keras import ranges
+from brainseg_keras.cluster import check_address
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_input, check_output
+from brainseg_keras.parts import Part
 from brainseg_keras.ranges import Range
 from brainseg_keras.registry import ENGINES, closest
 
@@ -99,7 +101,42 @@ def engine(default: str | None) -> Any:
     )
 
 
-MODEL = path("lgg", "--model", help="Run folder, .keras, .onnx or .tflite file, or a shipped name.")
+def cluster(what: str) -> Any:
+    """Declare `--cluster`.
+
+    Args:
+        what: What the cluster does, for the help.
+
+    Returns:
+        The declaration.
+    """
+    return typer.Option(
+        None,
+        "--cluster",
+        metavar="ADDRESS",
+        help=f"Ray {what}: ray (this machine), auto, HOST:PORT or ray://HOST:PORT.",
+        show_default=False,
+        callback=lambda address: address if address is None else check_address(address),
+    )
+
+
+def _check_part(param: typer.CallbackParam, text: str | None) -> str | None:
+    return None if text is None else str(Part.parse(text, _name(param)))
+
+
+PART = typer.Option(
+    None,
+    "--part",
+    metavar="I/N",
+    help="Do the I-th of N parts of the work, such as 2/8; other processes may do the others at once.",
+    callback=_check_part,
+)
+MODEL = path(
+    ["lgg"],
+    "--model",
+    help="Run folder, folder of folds, .keras, .onnx or .tflite file, shipped name, or hf://owner/name; of several, "
+    "the mean.",
+)
 DATA = path("phantom", "--data", help="Folder of MRI slices, manifest (.csv), packed data (.h5), or phantom.")
 ROOT = path(None, "--root", help="Folder of the images that a manifest lists, if they moved.")
 SEED = number(0, "--seed", within=ranges.SEED, help="Of the split by patient, where none is fixed.")

@@ -11,7 +11,9 @@ from brainseg_keras.ranges import Range
 
 
 def app_command(
-    models: list[str] = options.path([], "--model", help="Run folder, model file or shipped name; may be repeated."),
+    models: list[str] = options.path(
+        [], "--model", help="Run folder, folder of folds, model file or shipped name; may be repeated."
+    ),
     runs: str = options.path("tensorboard_logs", "--runs", help="Folder whose runs are offered besides."),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; another one opens the page to others."),
     port: int = number(7860, "--port", within=Range(1, 65535), help="Port to listen at."),

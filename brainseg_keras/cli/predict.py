@@ -8,20 +8,22 @@ import typer
 from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.options import number
-from brainseg_keras.errors import IncompleteError
+from brainseg_keras.errors import IncompleteError, InputError
+from brainseg_keras.parts import Part
 from brainseg_keras.terminal import progress_bar
 
 
 def predict_command(
     inputs: list[str] = options.path(
-        ...,
+        None,
         declare=typer.Argument,
-        help="Pictures (PNG, JPEG, TIFF, BMP), NIfTI volumes, DICOM, BraTS .h5 slices, or folders of them.",
+        help="Pictures (PNG, JPEG, TIFF, BMP), NIfTI volumes, DICOM, BraTS .h5 slices, folders of them, or a list: a "
+        ".csv or .parquet file with a column path, and perhaps one id.",
     ),
     output: str = options.path(
-        ..., "-o", "--output", kind="folder", help="Folder for masks, overlays and summary.csv."
+        None, "-o", "--output", kind="folder", help="Folder for masks, overlays, summary.csv and ledger.csv."
     ),
-    model: str = options.MODEL,
+    model: list[str] = options.MODEL,
     threshold: float = number(
         None,
         "--threshold",
@@ -43,16 +45,35 @@ def predict_command(
     attention: bool = typer.Option(False, "--attention", help="Also write where the network looks."),
     batch_size: int = options.BATCH_SIZE,
     engine: str = options.engine("auto"),
+    skip_done: bool = typer.Option(
+        False, "--continue", help="Leave out what is done already, by this model with these settings."
+    ),
+    part: str = options.PART,
+    cluster: str = options.cluster("segments on all its hosts"),
+    status: str = options.path(
+        None,
+        "--status",
+        help="Segment nothing, but say how far the masks in this folder are, of INPUTS or of all.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the summary to standard output as JSON."),
 ) -> None:
     """Segment pictures, volumes and folders: masks, overlays and a summary, below -o as the inputs lie."""
+    if status is not None:
+        _say_how_far(status, inputs, as_json)
+        return
+    if not inputs or output is None:
+        raise InputError("Say what to segment and where the masks go: brainseg predict FILE_OR_FOLDER -o FOLDER.")
+    import contextlib
     import dataclasses
+    from functools import partial
 
-    from brainseg_keras.data.scans import find_scans
-    from brainseg_keras.inference import Predictor, predict
+    from brainseg_keras.cluster import connected
+    from brainseg_keras.data.scan_lists import gather
+    from brainseg_keras.inference.cluster import segment_on_cluster
+    from brainseg_keras.inference.job import JobSettings
+    from brainseg_keras.inference.predict import predict
 
-    scans = find_scans(inputs)
-    predictor = Predictor(model, batch_size=batch_size, engine=engine)
+    wanted = gather(inputs)
     given = {
         "threshold": threshold,
         "smallest_component": smallest_component,
@@ -60,19 +81,30 @@ def predict_command(
         "flip": flip,
     }
     changed = {name: value for name, value in given.items() if value is not None}
-    predictor = predictor.adapted(postprocessing=dataclasses.replace(predictor.spec.postprocessing, **changed))
-    done = predict(
-        scans,
-        output,
-        predictor=predictor,
-        overlays=overlays,
-        probabilities=probabilities,
-        attention=attention,
-        progress=lambda scans: progress_bar(scans, "segmenting"),
+    settings = JobSettings(
+        output, model, engine, batch_size, changed, overlays=overlays, probabilities=probabilities, attention=attention
     )
+    with connected(cluster) if cluster else contextlib.nullcontext() as ray:
+        predictor, workers = settings.predictor(), None
+        if cluster:
+            # All hosts take the engine that was chosen here, and measure none.
+            settings = dataclasses.replace(settings, engine=predictor.engine)
+            workers = partial(segment_on_cluster, ray=ray, settings=settings)
+        done = predict(
+            wanted,
+            output,
+            predictor=predictor,
+            overlays=overlays,
+            probabilities=probabilities,
+            attention=attention,
+            skip_done=skip_done,
+            part=part and Part.parse(part),
+            workers=workers,
+            progress=lambda scans: progress_bar(scans, "segmenting"),
+        )
     if as_json:
         rows = done.summary.astype(object).where(done.summary.notna(), None).to_dict("records")
-        typer.echo(json.dumps({"output": output, "results": rows, "failures": done.failures}))
+        typer.echo(json.dumps({"output": output, "results": rows, "failures": done.failures, "skipped": done.skipped}))
     else:
         marked = int((done.summary.tumour_size > 0).sum())
         typer.echo(f"{len(done.summary)} masks, {marked} of them with tumour: {output}", err=True)
@@ -82,8 +114,17 @@ def predict_command(
         )
 
 
+def _say_how_far(folder: str, inputs: list[str] | None, as_json: bool) -> None:
+    from brainseg_keras.inference.status import find_status
+
+    found = find_status(folder, inputs)
+    typer.echo(json.dumps(found.to_info()) if as_json else str(found))
+
+
 def export_command(
-    model: str = options.path("lgg", "--model", help="Run folder, .keras file, or a shipped name."),
+    model: list[str] = options.path(
+        ["lgg"], "--model", help="Run folder, folder of folds, .keras file, or a shipped name; of several, the mean."
+    ),
     output: str = options.path(
         ..., "-o", "--output", kind="either", help="File (.onnx, .tflite) or folder (SavedModel)."
     ),

@@ -12,9 +12,13 @@ from brainseg_keras.cli import options
 from brainseg_keras.cli.options import DATA, JSON, ROOT, number, takes_layout
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import check_output
+from brainseg_keras.folds import FILE
+from brainseg_keras.parts import Part
 from brainseg_keras.terminal import plain_console, progress_bar
 
-OWN_MODEL = options.path(..., "--model", help="Run folder, or a model file with -o.")
+OWN_MODEL = options.path(
+    ..., "--model", help="Run folder, folder of folds, or a model file with -o; of several, the mean."
+)
 SPACING = typer.Option(
     None,
     "--spacing",
@@ -31,7 +35,7 @@ TOLERANCE = number(
 
 @takes_layout
 def evaluate_command(
-    model: str = options.MODEL,
+    model: list[str] = options.MODEL,
     data: str = DATA,
     split: str = typer.Option("test", help="train, val, test or all."),
     output: str = options.path(
@@ -42,6 +46,7 @@ def evaluate_command(
     include_seen: bool = typer.Option(
         False, "--include-seen", help="Score patients of val and test that trained or chose the network, by themselves."
     ),
+    part: str = options.PART,
     batch_size: int = options.BATCH_SIZE,
     engine: str = options.engine(None),
     root: str = ROOT,
@@ -62,8 +67,13 @@ def evaluate_command(
         spacing=steps,
         tolerance=tolerance,
         include_seen=include_seen,
+        part=part and Part.parse(part),
         progress=lambda patients: progress_bar(patients, "reading and scoring"),
     )
+    if found is None:
+        if as_json:
+            typer.echo(json.dumps({"part": part}))
+        return
     if as_json:
         typer.echo(json.dumps(found.report))
         return
@@ -97,6 +107,9 @@ def out_of_fold_command(
     tune: bool = typer.Option(
         False, "--tune", help="Choose threshold, components and flip averaging across folds: postprocess.json."
     ),
+    expect: bool = typer.Option(
+        False, "--expect", help="Keep what may be expected of a mask, here and in each run: expectation.json."
+    ),
     spacing: str = SPACING,
     tolerance: float = TOLERANCE,
     batch_size: int = options.BATCH_SIZE,
@@ -122,6 +135,7 @@ def out_of_fold_command(
         as_json=as_json,
         output=output,
         tune=tune,
+        expect=expect,
         spacing=steps,
         tolerance=tolerance,
         batch_size=batch_size,
@@ -141,6 +155,7 @@ def score_folds(runs: list[str], source: Any = None, *, as_json: bool, output: s
     """
     from brainseg_keras.evaluation import interval_text
     from brainseg_keras.reports.out_of_fold import SPLIT, out_of_fold
+    from brainseg_keras.reports.outlook import outlook_words
     from brainseg_keras.reports.page import describe_folds
 
     found = out_of_fold(
@@ -151,7 +166,7 @@ def score_folds(runs: list[str], source: Any = None, *, as_json: bool, output: s
         return
     for row in found.report["folds"]:
         typer.echo(f"Fold {row['fold']}: Dice {row['mean']:.3f}, median {row['median']:.3f}, n = {row['n']}")
-    for words in describe_folds(found.report):
+    for words in (*describe_folds(found.report), outlook_words(found.report)):
         typer.echo(words)
     dice = found.report["patients"]["dice"]
     folder = Path(output) if output is not None else Path(runs[0]) / "evaluation" / SPLIT
@@ -163,7 +178,7 @@ def score_folds(runs: list[str], source: Any = None, *, as_json: bool, output: s
 
 @takes_layout
 def calibrate_command(
-    model: str = OWN_MODEL,
+    model: list[str] = OWN_MODEL,
     data: str = DATA,
     split: str = typer.Option("val", help="train, val, test or all; patients that trained the network are refused."),
     output: str = options.path(
@@ -196,7 +211,7 @@ def calibrate_command(
 
 @takes_layout
 def tune_command(
-    model: str = OWN_MODEL,
+    model: list[str] = OWN_MODEL,
     data: str = DATA,
     output: str = options.path(
         None, "-o", "--output", kind="folder", help="Folder for postprocess.json; default the run folder."
@@ -269,7 +284,7 @@ def compare_command(
         )
 
 
-def _opened(model: str, data: str, root: str | None, layout: dict[str, Any], **options: Any) -> tuple[Any, Any]:
+def _opened(model: list[str], data: str, root: str | None, layout: dict[str, Any], **options: Any) -> tuple[Any, Any]:
     """Open the network and the data of a report."""
     from brainseg_keras.data.sources import open_source
     from brainseg_keras.inference import Predictor
@@ -277,16 +292,18 @@ def _opened(model: str, data: str, root: str | None, layout: dict[str, Any], **o
     return Predictor(model, **options), open_source(data, root=root, **layout)
 
 
-def _place_of_results(model: str, output: str | None, below: Path = Path()) -> Path:
+def _place_of_results(model: list[str], output: str | None, below: Path = Path()) -> Path:
     """Say where results go: the folder that was given, or one in the run, which is found out to be writable."""
     if output is not None:
         return Path(output)
-    run = Path(model)
+    if len(model) > 1:
+        raise InputError(f"Of {len(model)} networks together, say where the results go: -o FOLDER.")
+    run = Path(model[0])
     if run.suffix == ".keras" and (run.parent / "run.json").is_file():
         run = run.parent
-    if not (run / "best.keras").is_file():
+    if not (run / "best.keras").is_file() and not (run / FILE).is_file():
         raise InputError(
-            f"No run folder (with best.keras) at {model}. Give one, or say where the results go: -o FOLDER."
+            f"No run folder (with best.keras) at {model[0]}. Give one, or say where the results go: -o FOLDER."
         )
     return check_output(run / below, "folder")
 

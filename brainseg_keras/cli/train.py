@@ -8,48 +8,68 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from brainseg_keras import ranges
 from brainseg_keras.cli import options
 from brainseg_keras.cli.reports import score_folds
 from brainseg_keras.errors import InputError
+from brainseg_keras.folds import FILE, fold_folder
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.devices import Devices
 
 if TYPE_CHECKING:
     from brainseg_keras.training.folds import FoldsFolder
 
 
-def _train(*, config: str | None, resume: str | None, output: str | None, as_json: bool, **settings: Any) -> None:
+def _train(
+    *,
+    config: str | None,
+    resume: str | None,
+    output: str | None,
+    cluster: str | None,
+    devices: int | None,
+    coordinator: str | None,
+    processes: int | None,
+    process_index: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train a network on MRI slices, and keep the epoch with the best Dice per validation patient.
 
-    Flags win over --config. Without --data it trains on the phantom. With --folds it trains a run for each fold, goes
-    on where it was stopped, and scores each patient out of fold.
+    Flags win over --config. Without --data it trains on the phantom. With --folds it trains a run for each fold (on a
+    --cluster at once), goes on where it was stopped, and scores each patient out of fold. --devices and --processes
+    spread one training over GPUs and machines; batch size and learning rate stay those of all together.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
+    spread = Devices(devices or 1, coordinator, processes or 1, process_index)
+    # A flag that may be repeated is empty where it was not given.
+    given = {name: value for name, value in settings.items() if value not in (None, [])}
     if resume and (config or output):
         raise InputError("--resume continues a run with its own settings and folder: leave out --config and -o.")
     if resume:
         _say(f"Resuming {resume}: loading Keras ...")
-        from brainseg_keras.training import folds
         from brainseg_keras.training import resume as resume_run
+        from brainseg_keras.training import resume_folds
 
-        if (Path(resume) / folds.FILE).is_file():
+        if (Path(resume) / FILE).is_file():
             if given:
                 raise InputError(
                     f"Folds keep their settings. Received: {', '.join(given)}. Leave them out, or change each run: "
-                    f"--resume {Path(resume) / 'fold1'}."
+                    f"--resume {fold_folder(Path(resume), 1)}."
                 )
-            _conclude_folds(folds.resume_folds(resume), as_json=as_json)
+            _conclude_folds(resume_folds(resume, cluster=cluster, devices=spread), as_json=as_json)
             return
-        run = resume_run(resume, overrides=given)
+        _refuse_cluster(cluster)
+        run = resume_run(resume, overrides=given, devices=spread)
     else:
         wanted = TrainingConfig.from_yaml(config, **given) if config else TrainingConfig.from_given(**given)
         _say(f"Training {wanted.architecture} on {wanted.data}: loading Keras ...")
         from brainseg_keras.training import train, train_folds
 
         if wanted.folds and not wanted.fold:
-            _conclude_folds(train_folds(wanted, output=output), as_json=as_json)
+            _conclude_folds(train_folds(wanted, output=output, cluster=cluster, devices=spread), as_json=as_json)
             return
-        run = train(wanted, output=output)
-    if as_json:
+        _refuse_cluster(cluster)
+        run = train(wanted, output=output, devices=spread)
+    if as_json and spread.first:
         typer.echo(json.dumps({"run": str(run.path), **run.read_info()}))
 
 
@@ -61,6 +81,14 @@ def _conclude_folds(folder: "FoldsFolder", *, as_json: bool) -> None:
         score_folds([str(folder.path)], as_json=as_json)
     elif as_json:
         typer.echo(json.dumps({"folds": str(folder.path), "unfinished": unfinished(folder)}))
+
+
+def _refuse_cluster(cluster: str | None) -> None:
+    if cluster:
+        raise InputError(
+            f"--cluster trains the folds of --folds K at once, and no lone run. Received: --cluster {cluster}. Leave "
+            "it out."
+        )
 
 
 def _say(words: str) -> None:
@@ -87,7 +115,7 @@ def _signature() -> inspect.Signature:
             option = options.path(None, *names, **declared)
         else:
             option = typer.Option(None, *names, **declared)
-        parameters.append(flag(entry.name, kind | None, option))
+        parameters.append(flag(entry.name, (list[str] if kind is list else kind | None), option))
     own = {
         "config": ("input", ["--config"], "YAML file of the same settings."),
         "resume": ("input", ["--resume"], "Run folder, or folder of folds, to continue."),
@@ -96,6 +124,18 @@ def _signature() -> inspect.Signature:
     for name, (kind, names, text) in own.items():
         option = options.path(None, *names, kind=kind, help=text, show_default=False)
         parameters.append(flag(name, str | None, option))
+    machines = {
+        "devices": (ranges.DEVICES, "GPUs of this machine that train it; without a GPU, parts of its CPU."),
+        "processes": (ranges.PROCESSES, "Processes that train it together, on any machines; JAX alone."),
+        "process_index": (ranges.PROCESS_INDEX, "Which of them this is; 0 validates and writes the run."),
+    }
+    for name, (within, text) in machines.items():
+        shown = "1" if name != "process_index" else False
+        option = options.number(None, f"--{name.replace('_', '-')}", within=within, help=text, show_default=shown)
+        parameters.append(flag(name, int | None, option))
+    place = typer.Option(None, "--coordinator", help="Where the processes meet: HOST:PORT of process 0.")
+    parameters.append(flag("coordinator", str | None, place))
+    parameters.append(flag("cluster", str | None, options.cluster("trains the folds at once")))
     parameters.append(flag("as_json", bool, typer.Option(False, "--json", help="Print run.json to standard output.")))
     return inspect.Signature(parameters)
 

@@ -58,20 +58,23 @@ def names_of(modalities: Sequence[str] | str | None) -> list[str] | None:
     return [name.strip() for name in given if name.strip()] or None
 
 
-def flair_index(names: Sequence[str]) -> int:
+def flair_index(channels: Sequence[str] | int) -> int:
     """Say which channel shows a tumour best: FLAIR, or what stands where FLAIR usually does.
 
     Args:
-        names: Of the channels.
+        channels: Their names, or their number where they have none.
 
     Returns:
-        That of FLAIR; where none is called so the second of three, as in the LGG set, else the first.
+        That of FLAIR; where none is called so the second of three, as in the LGG set, the last of four, as in BraTS',
+        else the first.
 
     Example:
-        >>> flair_index(("T1", "T2", "FLAIR")), flair_index(("red", "green", "blue"))
-        (2, 1)
+        >>> flair_index(("T1", "T2", "FLAIR")), flair_index(("red", "green", "blue")), flair_index(4)
+        (2, 1, 3)
     """
-    return list(names).index("FLAIR") if "FLAIR" in names else int(len(names) == 3)
+    if isinstance(channels, int):
+        return {3: 1, 4: 3}.get(channels, 0)
+    return list(channels).index("FLAIR") if "FLAIR" in channels else flair_index(len(channels))
 
 
 def split_modality(stem: str) -> tuple[str, str | None]:

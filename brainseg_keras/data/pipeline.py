@@ -3,6 +3,7 @@
 import atexit
 import threading
 import time
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import keras
 import numpy as np
 
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import OrderedBatches, SliceBatches, load_slices
+from brainseg_keras.data.inputs.batches import BatchPart, OrderedBatches, SliceBatches
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.slices import load_slices
 from brainseg_keras.data.inputs.targets import Target
 from brainseg_keras.data.sources import open_source
 
@@ -111,6 +113,8 @@ def as_tf_dataset(batches: SliceBatches | OrderedBatches, *, start: int = 0, end
     """
     import tensorflow as tf
 
+    # `fit` warns of every tf.data.Dataset that it will not shuffle it, which was done here.
+    warnings.filterwarnings("ignore", r"`shuffle=True` was passed, but will be ignored", module=r"keras\.")
     # tf.data makes as many batches at once as there are cores; threads inside OpenCV would only wait for each other.
     cv2.setNumThreads(1)
     sample_images, sample_masks = batches[0]
@@ -198,7 +202,7 @@ class BatchSequence(keras.utils.PyDataset):
         7
     """
 
-    def __init__(self, batches: SliceBatches | OrderedBatches, *, start: int = 0, steps: int | None = None):
+    def __init__(self, batches: SliceBatches | BatchPart | OrderedBatches, *, start: int = 0, steps: int | None = None):
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._batches = batches
         self._start = start

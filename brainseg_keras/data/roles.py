@@ -90,6 +90,30 @@ class Roles:
     complete: bool = True
     own_split: bool = False
 
+    @classmethod
+    def union(cls, several: Sequence["Roles"]) -> "Roles":
+        """Say whom any of several networks has met, each patient in the gravest of its roles.
+
+        Args:
+            several: The networks' roles.
+
+        Returns:
+            Complete only where all of them are.
+
+        Example:
+            >>> first, second = (Roles((MetPatient("A", role),)) for role in ("test", "train"))
+            >>> Roles.union([first, second]).patients == second.patients
+            True
+        """
+        met = [known for roles in several for known in roles.patients]
+        patients: list[MetPatient] = []
+        # Of equals one whose pixels are known, and one that also chose what comes after the network.
+        for known in sorted(met, key=lambda one: (MET.index(one.role), not one.slices, not one.tuned)):
+            if not any(kept.is_same(known.name, known.slices) for kept in patients):
+                patients.append(known)
+        complete, own_split = all(roles.complete for roles in several), any(roles.own_split for roles in several)
+        return cls(tuple(patients), complete, own_split)
+
     def find(self, name: str, slices: Sequence[str] = ()) -> MetPatient | None:
         """Find a patient, also under another name.
 

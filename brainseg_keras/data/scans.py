@@ -15,6 +15,7 @@ from brainseg_keras.data.formats.base import Group, Pixels, ScanFormat
 from brainseg_keras.data.formats.registry import SCAN_FORMATS
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import expand, printable
+from brainseg_keras.terminal import one_line
 
 SHORTEST_SIDE = 16
 _ENDINGS = ", ".join(dict.fromkeys(ending for format in SCAN_FORMATS for ending in format.endings))
@@ -32,12 +33,24 @@ class Scan:
         files: Its files, slices in order, or one file a sequence.
         outputs: Where results go below the output folder, without ending: one a slice file, or one a volume.
         channels: Sequence of each file of a volume, where the names say.
+        listed: Its id in the list that names it; None where there is none.
     """
 
     format: ScanFormat
     files: tuple[Path, ...]
     outputs: tuple[PurePath, ...]
     channels: tuple[str, ...] | None = None
+    listed: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What a ledger calls it: where its results lie below the output folder, wherever its own files are."""
+        if self.listed is not None:
+            return self.listed
+        first = self.outputs[0].as_posix()
+        # To the last, since a lone slice has results of its own.
+        last = f"..{self.outputs[-1].name}" if len(self.outputs) > 1 else ""
+        return one_line(first + last)
 
     @property
     def name(self) -> str:
@@ -62,7 +75,7 @@ class Scan:
         pixels = self.format.decode(self.files)
         if self.channels:
             pixels = replace(pixels, channels=self.channels)
-        self._check(pixels.images)
+        check_pixels(pixels.images, self.name)
         return pixels
 
     def without(self, faults: dict[str, str]) -> "Scan":
@@ -102,17 +115,30 @@ class Scan:
                 faults[str(file)] = str(error)
         return self.without(faults), faults
 
-    def _check(self, images: np.ndarray) -> None:
-        height, width = images.shape[1:3]
-        if not SHORTEST_SIDE <= min(height, width) <= max(height, width) <= LONGEST_SIDE:
-            raise InputError(
-                f"{self.name} has {width} x {height} pixels. Expected {SHORTEST_SIDE} to {LONGEST_SIDE} a side: give a "
-                "whole slice."
-            )
-        if images.dtype.kind not in "uif" or not np.isfinite(images).all():
-            raise InputError(f"{self.name} holds NaN or infinite values. Replace them in the file.")
-        if images.min() == images.max():
-            raise InputError(f"Every pixel of {self.name} is {images.flat[0]}: nothing to see. Restore the file.")
+
+def check_pixels(images: np.ndarray, name: str) -> None:
+    """Refuse images in which there is nothing to segment.
+
+    Args:
+        images: Array of shape `(slices, height, width, channels)`.
+        name: Of the scan, for messages.
+
+    Raises:
+        InputError: Sides outside 16 to 8192 pixels, values that are not finite, or one value alone.
+
+    Example:
+        >>> check_pixels(np.random.default_rng(0).random((1, 32, 32, 1)), "a slice")
+    """
+    height, width = images.shape[1:3]
+    if not SHORTEST_SIDE <= min(height, width) <= max(height, width) <= LONGEST_SIDE:
+        raise InputError(
+            f"{name} has {width} x {height} pixels. Expected {SHORTEST_SIDE} to {LONGEST_SIDE} a side: give a whole "
+            "slice."
+        )
+    if images.dtype.kind not in "uif" or not np.isfinite(images).all():
+        raise InputError(f"{name} holds NaN or infinite values. Replace them.")
+    if images.min() == images.max():
+        raise InputError(f"Every pixel of {name} is {images.flat[0]}: nothing to see. Give another scan.")
 
 
 def find_scans(inputs: Iterable[str | Path | Scan]) -> list[Scan]:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from brainseg_keras.data.volumes import Volume, VolumeSource, file_identity
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import write_whole
 
-_FORMAT = "brainseg-store"
+#: What each store says of itself.
+MARK = "brainseg-store"
 _VERSION = 2
 
 
@@ -49,22 +50,56 @@ def write_store(source: VolumeSource, path: str | Path, *, float16: bool = False
         True
     """
     path = Path(path)
-    write_whole(path, lambda scratch: _write_volumes(source, scratch, path, float16, progress), mark=_FORMAT)
+    write_whole(path, lambda scratch: _write_store(source, scratch, path, float16, progress), mark=MARK)
     return path
 
 
-def _write_volumes(source: VolumeSource, path: Path, wanted: Path, float16: bool, progress: Progress) -> None:
-    slices = source.table.patient.value_counts()
+def _write_store(source: VolumeSource, path: Path, wanted: Path, float16: bool, progress: Progress) -> None:
     with create_hdf5(path) as (file, check):
-        names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
-        file.attrs.update(format=_FORMAT, version=_VERSION, **names)
-        file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
-        for number, patient in enumerate(progress(sorted(slices.index))):
-            _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
-            file.flush()
-            check()
-            if number == 0:
-                _check_room(wanted, path.stat().st_size * (slices.sum() / slices[patient] - 1))
+        write_head(file, source)
+        patients = progress(sorted(source.table.patient.unique()))
+        write_volumes(source, file, check, path, wanted, float16, patients)
+
+
+def write_head(file: h5py.File, source: VolumeSource) -> None:
+    """Write what a store says of all its patients.
+
+    Args:
+        file: The store, still empty.
+        source: Where the volumes come from.
+    """
+    names = {"channels": json.dumps(source.channels), "classes": json.dumps(source.classes)}
+    file.attrs.update(format=MARK, version=_VERSION, **names)
+    file["manifest"] = source.table[list(COLUMNS)].to_csv(index=False)
+
+
+def write_volumes(
+    source: VolumeSource,
+    file: h5py.File,
+    check: Callable[[], None],
+    path: Path,
+    wanted: Path,
+    float16: bool,
+    patients: Iterable[str],
+) -> None:
+    """Write patients into a store, and refuse a disk that is too small for all of the source after the first one.
+
+    Args:
+        source: Where the volumes come from.
+        file: The store.
+        check: As `create_hdf5` gives it.
+        path: Where it is written.
+        wanted: Where it shall be in the end.
+        float16: As of `write_store`.
+        patients: Which ones.
+    """
+    slices = source.table.patient.value_counts()
+    for number, patient in enumerate(patients):
+        _write_volume(file.create_group(f"volumes/{patient}"), source.volume(patient), float16)
+        file.flush()
+        check()
+        if number == 0:
+            _check_room(wanted, path.stat().st_size * (slices.sum() / slices[patient] - 1))
 
 
 def _check_room(path: Path, wanted: float) -> None:
@@ -117,7 +152,7 @@ class StoredVolumes:
         if not self._path.is_file():
             raise InputError(f"No such file: {path}. Pack it: brainseg data pack FOLDER -o FILE")
         with self._open() as file, self._reading("its list of slices"):
-            if file.attrs.get("format") != _FORMAT or file.attrs.get("version") != _VERSION:
+            if file.attrs.get("format") != MARK or file.attrs.get("version") != _VERSION:
                 raise InputError(
                     f"{path} is not a packed data set of version {_VERSION}. Pack it: brainseg data pack FOLDER -o FILE"
                 )

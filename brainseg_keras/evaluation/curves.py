@@ -34,6 +34,28 @@ class ProbabilityHistogram:
         self._other += np.bincount(bins[~truth], minlength=_BINS)
         self._sums += np.bincount(bins, chance, minlength=_BINS)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """All that it knows, `(3, bins)`: tumour pixels, other pixels, and the sum of their probabilities."""
+        return np.stack([self._tumour, self._other, self._sums])
+
+    def add_counts(self, counts: np.ndarray) -> None:
+        """Count what another one has counted.
+
+        Args:
+            counts: Its `counts`.
+
+        Example:
+            >>> one, all_of_them = ProbabilityHistogram(), ProbabilityHistogram()
+            >>> one.add(np.array([1, 0]), np.array([0.2, 0.9]))
+            >>> all_of_them.add_counts(one.counts)
+            >>> all_of_them.average_precision()
+            0.5
+        """
+        self._tumour += counts[0].astype(np.int64)
+        self._other += counts[1].astype(np.int64)
+        self._sums += counts[2]
+
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
         """Give precision and recall at falling thresholds; empty arrays where there is no tumour."""
         found = np.cumsum(self._tumour[::-1])

@@ -20,6 +20,9 @@ from brainseg_keras.models.shipped import file_digest
 PARITY = 1e-4
 #: Converted networks that stay in the cache; the one that was longest unused goes first.
 _MOST = 16
+#: The converter's optimizer goes through sets: in some processes it left an axis too many in a graph of a few
+#: layers. Each attempt has other names, and so another order.
+_ATTEMPTS = 4
 _log = logging.getLogger(__name__)
 
 
@@ -42,12 +45,15 @@ def write_onnx(model: Any, path: Path, information: dict[str, Any] | None = None
     """
     optional_import("tf2onnx", "export")
     onnx = optional_import("onnx", "export")
-    with quiet():
-        model.export(path, format="onnx", verbose=False)
+    for _ in range(_ATTEMPTS):
+        with quiet():
+            model.export(path, format="onnx", verbose=False)
+        content = onnx.load(path)
+        if len(content.graph.output[0].type.tensor_type.shape.dim) == len(model.outputs[0].shape):
+            break
     if information is not None:
         from brainseg_keras.inference.engines.onnx import INFORMATION
 
-        content = onnx.load(path)
         onnx.helper.set_model_props(content, {INFORMATION: json.dumps(information)})
         onnx.save(content, path)
 

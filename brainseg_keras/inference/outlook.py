@@ -73,10 +73,14 @@ class Outlook:
         Returns:
             Names and values.
         """
-        ends = self.expectation.interval(volume)
-        said = f"{self.expected_dice:.2f}" + (f" ({self.remarks})" if self.remarks else "")
-        between = {"Volume, 90 % interval": f"{ends[0]:,.1f} to {ends[1]:,.1f} {unit}"} if ends else {}
-        return {"Expected Dice": said} | between
+        known, ends = self.expectation, self.expectation.interval(volume)
+        about = [] if known.spearman is None else [f"rank correlation with the true one {known.spearman:.2f}"]
+        about += [self.remarks] if self.remarks else []
+        said = f"{self.expected_dice:.2f}" + (f" ({'; '.join(about)})" if about else "")
+        if not ends:
+            return {"Expected Dice": said}
+        held = "" if known.coverage is None else f" (held the true one in {100 * known.coverage:.0f} % of patients)"
+        return {"Expected Dice": said, "Volume, 90 % interval": f"{ends[0]:,.1f} to {ends[1]:,.1f} {unit}{held}"}
 
 
 def predict_with_outlook(

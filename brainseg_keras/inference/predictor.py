@@ -13,9 +13,10 @@ import numpy as np
 from brainseg_keras import ranges
 from brainseg_keras.data.inputs.preprocessing import intensity_range
 from brainseg_keras.data.modalities import arrange_channels
-from brainseg_keras.data.scans import Pixels, Scan, find_scans
+from brainseg_keras.data.scans import Pixels, Scan, check_pixels, find_scans
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.errors import InputError
+from brainseg_keras.inference.arrays import as_slices, check_slices
 from brainseg_keras.inference.networks import load_network, wrap_model
 from brainseg_keras.inference.runner import Runner
 from brainseg_keras.spec import NetworkSpec
@@ -31,7 +32,8 @@ class Predictor:
     """Segments scans as the network's validation patients were segmented.
 
     Args:
-        model: Run folder, model file, shipped name, or a `keras.Model`.
+        model: Run folder, model file, shipped name, `hf://owner/name`, or a `keras.Model`; the folder of
+            `brainseg train --folds`, or several paths or names, for the mean of their probabilities.
         spec: What the network sees and how its answer becomes a mask; default as it was trained and tuned, or of a
             network that does not say, as its shapes let guess.
         batch_size: Slices in one step of the network; every result is the same whatever it is.
@@ -45,8 +47,9 @@ class Predictor:
     Example:
         >>> from brainseg_keras import res_unet
         >>> predictor = Predictor(res_unet((32, 32, 3), filters=4, depth=2))
-        >>> predictor.probabilities(np.random.default_rng(0).random((2, 40, 50, 3))).shape
-        (2, 40, 50, 1)
+        >>> scan = np.random.default_rng(0).random((2, 40, 50, 3))
+        >>> predictor(scan).shape, predictor.probabilities(scan).shape
+        ((2, 40, 50), (2, 40, 50, 1))
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Predictor:
         engine: str | None = None,
     ):
         ranges.BATCH_SIZE.check("batch_size", batch_size)
-        in_file = isinstance(model, str | Path)
+        in_file = isinstance(model, str | Path | list | tuple)
         trained = load_network(model, engine) if in_file else wrap_model(model, model.name, engine)
         self._shapes = (trained.input_shape, trained.classes, trained.name)
         if spec is not None:
@@ -69,15 +72,23 @@ class Predictor:
         self.name = trained.name
         #: What runs it.
         self.engine = trained.engine
-        self._keras_model = trained.keras_model
+        #: Names of the networks that it averages; none of a network by itself.
+        self.members = tuple(one.name for one in trained.members)
+        self._keras_model, self._digest = trained.keras_model, trained.digest
+        self._explained = [one.keras_model for one in trained.members or (trained,)]
         self._run_by = partial(Runner, trained.network, batch_size=batch_size, padded=trained.padded)
         self._runner = self._run_by(self.spec)
-        self._explainer: Explainer | None = None
+        self._explainers: list[Explainer] = []
 
     @property
     def model(self) -> Any:
         """The Keras model, which is loaded when it is first asked for; None where there is none."""
         return self._keras_model() if self._keras_model else None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the network's file, of one that ships the exported one; in memory that of its weights."""
+        return self._digest()
 
     def adapted(self, **changes: Any) -> "Predictor":
         """Give the same network another spec.
@@ -119,7 +130,11 @@ class Predictor:
         Returns:
             Probabilities `(slices, height, width, classes)`, float32, at the images' own resolution: of tumour alone,
             or of each class or region.
+
+        Raises:
+            InputError: Images of another shape, or with other channels than the network's.
         """
+        check_slices(images, self.spec.channels)
         return self._runner.probabilities(
             images, intensity, flip=self.spec.postprocessing.flip if flip is None else flip
         )
@@ -143,7 +158,11 @@ class Predictor:
 
         Returns:
             Two arrays as `probabilities` gives them.
+
+        Raises:
+            InputError: As `probabilities`.
         """
+        check_slices(images, self.spec.channels)
         return self._runner.both_ways(images, intensity, progress)
 
     def combined(self, plain: np.ndarray, turned: np.ndarray) -> np.ndarray:
@@ -151,7 +170,7 @@ class Predictor:
         return (plain + turned) / 2 if self.spec.postprocessing.flip else plain
 
     def attention(self, images: np.ndarray, indices: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """Map where the network looks: its attention gates, or Grad-CAM where it has none.
+        """Map where the network looks: its attention gates, or Grad-CAM where it has none; of several the mean.
 
         Args:
             images: As for `probabilities`: all slices of the patient, since intensities are measured over them.
@@ -162,15 +181,20 @@ class Predictor:
             `(slices, height, width)`, float32, from 0 to 1, at the images' own resolution.
 
         Raises:
-            InputError: A network that is not a Keras model: exported files hold no gates.
+            InputError: A network that is not a Keras model: exported files hold no gates. Images as `probabilities`.
         """
-        if self._keras_model is None:
+        check_slices(images, self.spec.channels)
+        if not all(self._explained):
             raise InputError(f"{self.name} is an exported file. Attention maps need a run or a .keras file.")
         # The one thing here that needs Keras, whatever runs the network.
         from brainseg_keras.inference.explanation import Explainer
 
-        self._explainer = self._explainer or Explainer(self.model)
-        return self._runner.explain(self._explainer, self._runner.prepare(images), indices)
+        self._explainers = self._explainers or [Explainer(load()) for load in self._explained]
+        volume = self._runner.prepare(images)
+        found = [self._runner.explain(explainer, volume, indices) for explainer in self._explainers]
+        # Networks of other architectures have other gates.
+        names = dict.fromkeys(name for maps in found for name in maps)
+        return {name: np.mean([maps[name] for maps in found if name in maps], axis=0) for name in names}
 
     def masks(self, probabilities: np.ndarray, threshold: float | None = None) -> np.ndarray:
         """Make the masks of one patient from its probabilities.
@@ -203,18 +227,24 @@ class Predictor:
         """
         return arrange_channels(pixels.images, pixels.channels, self.spec.channels, name)
 
-    def __call__(self, scan: str | Path | Scan) -> np.ndarray:
-        """Segment one file, one patient's folder or one volume.
+    def __call__(self, scan: str | Path | Scan | np.ndarray) -> np.ndarray:
+        """Segment one file, one patient's folder, one volume or an array.
 
         Args:
-            scan: Its path, or what `find_scans` found.
+            scan: Its path, what `find_scans` found, or an array `(slices, height, width, channels)` or
+                `(height, width, channels)` with the network's channels; of one channel the last axis may be absent.
+                The slices of a patient belong together: intensities are measured over all of them.
 
         Returns:
-            Mask `(slices, height, width)`, uint8.
+            Mask `(slices, height, width)`, uint8; of an array in the array's own shape without channels.
 
         Raises:
-            InputError: A path that holds several scans, or a scan that cannot be read.
+            InputError: A path that holds several scans, a scan that cannot be read, or an array of another shape.
         """
+        if not isinstance(scan, str | Path | Scan):
+            images, shape = as_slices(scan, self.spec.channels)
+            check_pixels(images, "The array")
+            return self.masks(self.probabilities(images)).reshape(shape)
         if not isinstance(scan, Scan):
             found = find_scans([scan])
             if len(found) != 1:

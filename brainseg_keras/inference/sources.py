@@ -1,5 +1,6 @@
 """Where each engine finds a network: shipped, in a Keras file, or exported."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -51,6 +52,12 @@ def keras_file(file: Path) -> Source:
     opened = cache(lambda: _engine("keras").read(file))
     ways = {"keras": opened} | _onnx_ways(lambda: converted(lambda: opened().model, digest()))
     return _source(str(file), digest, ways, lambda: ("keras", *_READ_ONNX) if can_convert(digest()) else ("keras",))
+
+
+def on_the_hub(address: str) -> Source:
+    """Give a network of the Hugging Face Hub, which Keras fetches and runs."""
+    ways = {"keras": cache(lambda: _engine("keras").fetch(address))}
+    return _source(address, lambda: hashlib.sha256(address.encode()).hexdigest(), ways, lambda: ("keras",))
 
 
 def onnx_file(file: Path) -> Source:

@@ -62,7 +62,8 @@ def compare_weights(
         else:
             place = "kept" if there == wanted else "other"
         fit[place].append(name)
-    fit["other"] += [name for name in stored if name not in layers]
+    # Heads of deep supervision stand in a last.keras beside the network.
+    fit["other"] += [name for name in stored if name not in layers and not names.is_auxiliary(name)]
     return Fit(*map(tuple, fit.values()))
 
 

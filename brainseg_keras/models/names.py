@@ -7,6 +7,7 @@ dec0_up, dec0_up_conv                        what doubles height and width, up t
 dec0_att_alpha                               the gate of the skip connection there, and its map
 dec0_concat, dec0_1_conv                     what joins both; the block
 logits, mask                                 the head
+aux1_logits, aux1_mask                       the head of decoder level 1, while a network learns with deep supervision
 """
 
 import re
@@ -19,6 +20,7 @@ POOL, UP, GATE, CONCAT = "pool", "up", "att", "concat"
 PROJECTION, SHORTCUT = "in", "shortcut"
 #: A gate's map; a coarse gate makes it one level below and enlarges it.
 ALPHA, ENLARGED_ALPHA = "alpha", "alpha_up"
+_AUXILIARY = "aux"
 
 _LAYER = re.compile(
     rf"(?P<side>enc|dec)(?P<level>\d+)_"
@@ -53,6 +55,16 @@ def encoder(level: int, part: str | None = None) -> str:
 def decoder(level: int, part: str | None = None) -> str:
     """Name the block of a decoder level or a part beside it."""
     return f"dec{level}" if part is None else f"dec{level}_{part}"
+
+
+def auxiliary(level: int, part: str) -> str:
+    """Name a part, `LOGITS` or `MASK`, of the head that a decoder level has in deep supervision."""
+    return f"{_AUXILIARY}{level}_{part}"
+
+
+def is_auxiliary(name: str) -> bool:
+    """Say whether a layer belongs to a head of deep supervision, which no network keeps."""
+    return name.startswith(_AUXILIARY)
 
 
 def is_encoder(name: str) -> bool:

@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from brainseg_keras.errors import InputError
+from brainseg_keras.models.hub import load_from_hub, on_hub
 from brainseg_keras.models.shipped import pretrained_info
 from brainseg_keras.registry import ARCHITECTURES, closest
 
@@ -51,20 +52,22 @@ def build_model(name: str, **kwargs: Any) -> "keras.Model":
 
 
 def load_pretrained(name: str = "lgg") -> "keras.Model":
-    """Build a network with the weights that ship with the package.
+    """Build a network with the weights that ship with the package, or load one from the Hugging Face Hub.
 
     Args:
-        name: One of `list_pretrained()` in `models.shipped`.
+        name: One of `list_pretrained()`, or `hf://owner/name`.
 
     Returns:
-        The model, not compiled, in float32.
+        The model, not compiled; with shipped weights in float32.
 
     Raises:
-        InputError: An unknown name, or a file that is not the one that was shipped.
+        InputError: An unknown name, a file that is not the one that was shipped, or a model that cannot be fetched.
 
     Example:
         >>> load_pretrained("lgg").output_shape
         (None, 128, 128, 1)
     """
+    if on_hub(name):
+        return load_from_hub(name)
     info = pretrained_info(name)
     return build_model(info["architecture"], **info["arguments"] | {"weights": name})

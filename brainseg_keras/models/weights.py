@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from brainseg_keras.errors import InputError
+from brainseg_keras.errors import InputError, first_line
 from brainseg_keras.models.shipped import announce, pretrained_info, shipped_file
 
 
@@ -42,21 +42,27 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     """
     # Keras matches layers by their class and order, and passes over what a file has in excess: without this check
     # the weights of another architecture could land in the wrong layers without a word.
-    stored, expected = stored_weights(path).keys(), {layer.name for layer in model.layers if layer.weights}
-    if stored != expected:
-        differing = sorted(stored ^ expected)
+    stored = {name: [tuple(array.shape) for array in arrays] for name, arrays in stored_weights(path).items()}
+    expected = {
+        layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in model.layers if layer.weights
+    }
+    if stored.keys() != expected.keys():
+        differing = sorted(stored.keys() ^ expected.keys())
         raise InputError(
             f"weights: {str(path)!r} does not fit model {model.name!r}: {len(differing)} layers are in one of the two "
             f"only, such as {differing[:3]}. Build the model with the arguments with which the file was made."
         )
+    # Before Keras looks, which would say it of each layer in a warning of its own.
+    if other := next((name for name in expected if expected[name] != stored[name]), None):
+        raise InputError(
+            f"weights: {str(path)!r} does not fit model {model.name!r}, whose layers have the same names but other "
+            f"shapes: {other} {expected[other]}, in the file {stored[other]}. Build the model with the arguments "
+            "(input_shape, num_classes, filters) with which the file was made."
+        )
     try:
         model.load_weights(path)
     except Exception as error:
-        raise InputError(
-            f"weights: {str(path)!r} does not fit model {model.name!r}, whose layers have the same names but other "
-            f"shapes. Build the model with the arguments (input_shape, num_classes, filters) with which the file was "
-            f"made. Keras said: {str(error).splitlines()[0]}"
-        ) from error
+        raise InputError(f"weights: {str(path)!r} cannot be loaded ({first_line(error)}). Save it anew.") from error
 
 
 def stored_weights(path: str | Path) -> dict[str, list[np.ndarray]]:

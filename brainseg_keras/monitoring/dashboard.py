@@ -157,7 +157,7 @@ class Dashboard:
             worst: Slices of the worst patients of this epoch, the worst first.
             attention: For each slice of the panel its maps by name, from 0 to 1, or nothing.
         """
-        self._writer.scalars({_grouped(tag): value for tag, value in scalars.items()}, step)
+        self.numbers(step, scalars)
         self._writer.histogram("dice_per_patient", np.asarray(dice), step)
         self._writer.precision_recall("precision_recall", histogram.confusions(np.linspace(0, 1, 101)), step)
         pictures = {f"panel/{shown.patient}_{shown.number}": _panel(shown) for shown in panel}
@@ -166,6 +166,16 @@ class Dashboard:
             pictures[f"panel_attention/{shown.patient}_{shown.number}"] = _attention(shown, maps)
         for tag, encoded in _encode(pictures).items():
             self._writer.image(tag, encoded, pictures[tag].shape[:2], step)
+        self._writer.flush()
+
+    def numbers(self, step: int, scalars: dict[str, float]) -> None:
+        """Write the numbers of one epoch, which is all there is of one that nobody validated.
+
+        Args:
+            step: Its number, from 1.
+            scalars: Numbers by tag.
+        """
+        self._writer.scalars({_grouped(tag): value for tag, value in scalars.items()}, step)
         self._writer.flush()
 
     def close(self) -> None:

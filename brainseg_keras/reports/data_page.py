@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from brainseg_keras.data.checking.findings import SEVERITIES, Finding, Picture
+from brainseg_keras.data.modalities import flair_index
 from brainseg_keras.html import whole_page
 from brainseg_keras.reports.page import STYLE, figure, png
 from brainseg_keras.visualization import TRUTH, draw_outlines, to_gray
@@ -42,4 +43,4 @@ def write_data_page(findings: Sequence[Finding], data: str, path: Path) -> None:
 
 
 def _outlined(picture: Picture) -> np.ndarray:
-    return draw_outlines(to_gray(picture.image), [(picture.mask, TRUTH)])
+    return draw_outlines(to_gray(picture.image, flair_index(picture.image.shape[-1])), [(picture.mask, TRUTH)])

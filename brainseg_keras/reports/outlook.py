@@ -33,6 +33,7 @@ def describe_outlook(per_patient: pd.DataFrame) -> dict[str, Any]:
             "spearman": rank_correlation(rows.expected_dice, rows.dice),
             "volume_n": len(ends),
             "volume_held": int(held.sum()),
+            "volume_coverage": float(held.mean()) if len(ends) else None,
             "remarks": int((rows.remarks != "").sum()),
         }
     }
@@ -45,18 +46,21 @@ def outlook_words(report: dict[str, Any]) -> str:
         report: Content of report.json.
 
     Returns:
-        A sentence; empty where nothing was expected.
+        Some sentences, or why nothing was expected; empty where nobody asked.
 
     Example:
         >>> outlook_words({})
         ''
     """
-    told = report.get("expectation")
-    if not told or not told["n"]:
+    told = report.get("expectation", {})
+    if "why_not" in told:
+        return f"What may be expected of a mask is not known. {told['why_not']}"
+    if not told.get("n"):
         return ""
     rank = "" if told["spearman"] is None else f", rank correlation with the true one {told['spearman']:.2f}"
+    share = "" if told["volume_coverage"] is None else f" ({100 * told['volume_coverage']:.0f} %)"
     return (
         f"Expected Dice per patient {told['expected_dice']:.3f}, true {told['dice']:.3f}{rank}, n = {told['n']}. The "
-        f"interval of the volume holds the true one in {told['volume_held']} of {told['volume_n']} patients. Of "
+        f"interval of the volume holds the true one in {told['volume_held']} of {told['volume_n']} patients{share}. Of "
         f"{told['remarks']} it was said beforehand that the mask may be bad or the scan unusual."
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from brainseg_keras.data.modalities import flair_index
 from brainseg_keras.evaluation import interval_text
 from brainseg_keras.html import whole_page
 from brainseg_keras.postprocessing import Postprocessing, choice_from_info
@@ -238,7 +239,7 @@ def _gallery(evaluation: Evaluation) -> str:
     figures = []
     for row in order[order.patient.isin(list(evaluation.pictures))].itertuples():
         image, truth, answer = evaluation.pictures[row.patient]
-        picture = draw_outlines(to_gray(image), [(truth, TRUTH), (answer, PREDICTION)])
+        picture = draw_outlines(to_gray(image, flair_index(image.shape[-1])), [(truth, TRUTH), (answer, PREDICTION)])
         figures.append(figure(png(picture), f"{row.patient}: Dice {row.dice:.3f} ({row.role})"))
     return f'<div class="pictures">{"".join(figures)}</div>'
 

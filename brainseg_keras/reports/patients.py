@@ -97,7 +97,7 @@ def choose_patients(
         )
     if not chosen:
         counts = followed.value_counts().to_dict()
-        raise InputError(f"No patient in the split {split!r}. Patients per split: {counts}.")
+        raise InputError(f"No patient in the split {split!r}. Patients per split: {counts}.{_cure_of_all(roles)}")
     return chosen
 
 
@@ -206,9 +206,25 @@ def _said_of_seen(chosen: Mapping[str, ScoredPatient], roles: Sequence[str], pre
     return ", ".join(parts)
 
 
+def _cure_of_all(roles: Roles) -> str:
+    """Say where the honest score of a network is that has met everybody; empty where somebody was kept apart."""
+    if not roles.patients or any(known.role != "train" for known in roles.patients):
+        return ""
+    return (
+        " The network trained on all patients that it knows: its honest score is that of networks of its recipe, "
+        "brainseg out-of-fold FOLDS, or on patients that it has never met."
+    )
+
+
 def _own_data(predictor: Predictor) -> str:
+    if _cure_of_all(predictor.spec.roles):
+        return f"Score networks of its recipe out of fold, brainseg out-of-fold {_folds_of(predictor)}"
     data = predictor.spec.data
     return f"Use the data that it was trained on, --data {data}" if data else "Use the data that it was trained on"
+
+
+def _folds_of(predictor: Predictor) -> str:
+    return str(predictor.folder) if predictor.members and predictor.folder else "FOLDS"
 
 
 def headline_roles(chosen: Mapping[str, ScoredPatient], split: str) -> tuple[str, ...]:

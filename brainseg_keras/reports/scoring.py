@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,6 +78,26 @@ class Rules:
         return volume.spacing if self.spacing is None else self.spacing
 
 
+class PatientScores(NamedTuple):
+    """What is known of one patient, once scored.
+
+    Args:
+        patient: Row of per_patient.csv.
+        slices: Rows of per_slice.csv.
+        regions: Rows of per_region.csv.
+        counts: Of its `ProbabilityHistogram`; None where there is only a mask.
+        picture: Image, truth and answer of the slice with most tumour; None where it is shown nowhere.
+        has_spacing: Whether distances are in millimeters.
+    """
+
+    patient: dict[str, Any]
+    slices: list[dict[str, Any]]
+    regions: list[dict[str, Any]]
+    counts: np.ndarray | None
+    picture: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    has_spacing: bool
+
+
 class ScoreTables:
     """Rows of the three tables, a patient after the other, and what the report draws.
 
@@ -93,12 +113,13 @@ class ScoreTables:
         self._slices: list[dict[str, Any]] = []
         self._region_rows: list[dict[str, Any]] = []
         self._histogram = ProbabilityHistogram()
-        self._pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        #: Of the best and the worst patients so far.
+        self.pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._units: set[bool] = set()
 
     def add(
         self, whose: dict[str, str], volume: Volume, labels: np.ndarray, tumour: np.ndarray | None
-    ) -> dict[str, Any]:
+    ) -> PatientScores:
         """Score one patient.
 
         Args:
@@ -108,32 +129,55 @@ class ScoreTables:
             tumour: Probability of tumour; None where there is only the mask.
 
         Returns:
-            The patient's row of per_patient.csv, to which further columns may be added.
+            What was found; to the row `patient` further columns may be added.
 
         Raises:
             InputError: The patient has spacing and others have none, or the other way round.
         """
         steps = self._rules.spacing_of(volume)
-        self._units.add(steps is not None)
+        score = partial(score_patient, spacing=steps, tolerance=self._rules.tolerance)
+        truth, answer, histogram = volume.masks > 0, labels > 0, ProbabilityHistogram()
+        told = whose | {"slices": len(truth), "spacing": spacing_text(steps)}
+        numbered = zip(volume.slices, score_slices(truth, answer), strict=True)
+        answers = region_masks(labels) if self._regions else {}
+        regions = region_masks(volume.masks).items() if self._regions else ()
+        if tumour is not None:
+            histogram.add(truth, tumour)
+        scores = PatientScores(
+            told | score(truth, answer),
+            [whose | {"slice": number} | row for number, row in numbered],
+            [whose | {"region": name} | score(mask, answers[name]) for name, mask in regions],
+            None if tumour is None else histogram.counts,
+            _picture(volume, truth, answer),
+            steps is not None,
+        )
+        self.include(scores)
+        return scores
+
+    def include(self, scores: PatientScores) -> None:
+        """Add one patient who is scored already.
+
+        Args:
+            scores: What was found.
+
+        Raises:
+            InputError: The patient has spacing and others have none, or the other way round.
+        """
+        row = scores.patient
+        self._units.add(scores.has_spacing)
         if len(self._units) > 1:
             raise InputError(
-                f"Patient {whose['patient']} has {'a' if steps else 'no'} spacing, unlike others, so that distances "
-                "would mix millimeters and pixels. Say it for all: --spacing 5,0.9,0.9."
+                f"Patient {row['patient']} has {'a' if scores.has_spacing else 'no'} spacing, unlike others, so that "
+                "distances would mix millimeters and pixels. Say it for all: --spacing 5,0.9,0.9."
             )
-        score = partial(score_patient, spacing=steps, tolerance=self._rules.tolerance)
-        truth, answer = volume.masks > 0, labels > 0
-        told = whose | {"slices": len(truth), "spacing": spacing_text(steps)}
-        self._patients.append(told | score(truth, answer))
-        for number, row in zip(volume.slices, score_slices(truth, answer), strict=True):
-            self._slices.append(whose | {"slice": number} | row)
-        answers = region_masks(labels) if self._regions else {}
-        for name, mask in region_masks(volume.masks).items() if self._regions else ():
-            self._region_rows.append(whose | {"region": name} | score(mask, answers[name]))
-        if whose["role"] in self._headline and tumour is not None:
-            self._histogram.add(truth, tumour)
-        self._pictures[whose["patient"]] = _picture(volume, truth, answer)
-        self._pictures = _keep_extremes(self._pictures, self._patients)
-        return self._patients[-1]
+        self._patients.append(row)
+        self._slices += scores.slices
+        self._region_rows += scores.regions
+        if row["role"] in self._headline and scores.counts is not None:
+            self._histogram.add_counts(scores.counts)
+        if scores.picture is not None:
+            self.pictures[row["patient"]] = scores.picture
+        self.pictures = _keep_extremes(self.pictures, self._patients)
 
     def finish(self, heading: dict[str, Any], *, chose: Sequence[str]) -> Evaluation:
         """Make the tables and the report of the patients that were added.
@@ -163,7 +207,7 @@ class ScoreTables:
                 name: summarize_scores(rows, SCORES)
                 for name, rows in per_region[per_region.role.isin(self._headline)].groupby("region", sort=False)
             }
-        return Evaluation(report, per_patient, per_slice, self._histogram, self._pictures, per_region)
+        return Evaluation(report, per_patient, per_slice, self._histogram, self.pictures, per_region)
 
 
 def _picture(volume: Volume, truth: np.ndarray, answer: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -211,7 +255,7 @@ def _report(
 
 
 def _all_background(per_patient: pd.DataFrame, per_slice: pd.DataFrame) -> dict[str, Any]:
-    """Score the answer that marks nothing: what any figure has to be read against."""
+    """Score the all-background baseline, against which every figure has to be read."""
     tumour = per_patient.tp + per_patient.fn
     total = tumour + per_patient.fp + per_patient.tn
     right = (tumour == 0).astype(float)

@@ -37,7 +37,8 @@ class Checkpoints:
         sums = [] if progression.whole else model.metrics_variables
         progress = Progress(
             step=progression.step,
-            iterations=int(model.optimizer.iterations),
+            # By way of NumPy: a variable on several devices is no number.
+            iterations=int(keras.ops.convert_to_numpy(model.optimizer.iterations)),
             random_states=random_states(model),
             seconds=round(progression.elapsed, 1),
             sums=[keras.ops.convert_to_numpy(variable).tolist() for variable in sums],
@@ -53,9 +54,10 @@ class Checkpoints:
         kept = self.record.progress
         if not kept or kept.step != step or not kept.sums:
             return
-        # Keras makes the variables of a metric at its first use.
-        nothing = keras.ops.zeros((1, *model.output_shape[1:]))
-        model.compute_metrics(None, nothing, nothing)
+        if len(model.metrics_variables) < len(kept.sums):
+            # On one device Keras makes the variables of a metric at its first use.
+            nothing = [keras.ops.zeros((1, *tensor.shape[1:])) for tensor in model.outputs]
+            model.compute_metrics(None, nothing[0], nothing if len(nothing) > 1 else nothing[0])
         with reading(self.run.info, "Restore it; without the entry `sums` the epoch's loss is of its rest alone."):
             for variable, value in zip(model.metrics_variables, kept.sums, strict=True):
                 variable.assign(value)

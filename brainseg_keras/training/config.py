@@ -14,20 +14,9 @@ from brainseg_keras import ranges
 from brainseg_keras.errors import InputError
 from brainseg_keras.files import expand, write_text
 from brainseg_keras.ranges import Range
-from brainseg_keras.registry import LOSSES, NORMS, TARGETS, UPS
-from brainseg_keras.training.options import LOSS, RECIPE, RECURRENT_RECIPE, check_loss, check_recipe, loss_arguments
+from brainseg_keras.registry import LOSSES, NORMS, UPS
+from brainseg_keras.training import options
 
-PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-#: Settings that take one of a few words.
-_WORDS = {
-    "precision": PRECISIONS,
-    "target": TARGETS,
-    "up": UPS,
-    # In YAML `null` is the recipe's own.
-    "norm": (*NORMS, "none"),
-    "reduce_over": ("image", "batch"),
-    "freeze": ("encoder", "backbone"),
-}
 #: Channels of the deepest level: a kernel of more would take gigabytes.
 WIDEST = 8192
 _WEIGHT, _PRICE = Range(0.0, 1000.0), Range(0.0, 10.0)
@@ -68,6 +57,7 @@ class TrainingConfig:
     fold: int | None = _option(
         None, "Train one of the folds alone, which tests this part.", Range(1, ranges.FOLDS.high)
     )
+    validation: str = _option("patients", "patients (they choose the epoch), or none (all train; the last epoch).")
     target: str = _option("tumour", "tumour (one mask), classes (softmax) or regions (nested, sigmoid).")
     context: int = _option(0, "Neighboring slices on each side as further channels (2.5-D).", ranges.CONTEXT)
     architecture: str = _option("attention_res_unet", "Name of the network; `brainseg models` lists them.")
@@ -83,13 +73,17 @@ class TrainingConfig:
     dice_weight: float | None = _option(None, "Loss: weight of Dice in a sum.", _WEIGHT)
     focal_weight: float | None = _option(None, "Loss: weight of the focal loss in a sum.", _WEIGHT)
     bce_weight: float | None = _option(None, "Loss: weight of cross-entropy in a sum.", _WEIGHT)
+    tversky_weight: float | None = _option(None, "Loss: weight of Tversky in a sum.", _WEIGHT)
     alpha: float | None = _option(
-        None, "Loss: price of false positives; in a focal one weight of tumour, 1 - alpha of the rest.", _PRICE
+        None,
+        "Loss: price of false positives; in binary_focal and dice_focal weight of tumour, 1 - alpha of the rest.",
+        _PRICE,
     )
     beta: float | None = _option(None, "Loss: price of missed pixels.", _PRICE)
     gamma: float | None = _option(None, "Loss: exponent.", _PRICE)
     smooth: float | None = _option(None, "Loss: pixels added to an overlap and its size.", Range(0.001, 1000.0))
     reduce_over: str | None = _option(None, "Loss: an overlap of each image, or of the whole batch.")
+    deep_supervision: bool = _option(False, "Judge lower levels of the decoder too, by heads that best.keras drops.")
     epochs: int = _option(50, "Passes over the training slices.", Range(1, 100_000))
     max_minutes: float | None = _option(
         None, "Stop after so many minutes; the learning rate falls to meet it.", Range(0.01, 100_000.0)
@@ -158,9 +152,16 @@ class TrainingConfig:
     )
     freeze: str | None = _option(None, "Layers of init that stay as they are: encoder, or backbone (all but the head).")
     adapt: bool = _option(False, "Take weights of other channels or another target; what cannot stay is new.")
+    teacher: list | None = _option(  # noqa: RUF009 (there is no list that instances could share)
+        None, "Run, folds or file whose answers are learned beside the truth; may be repeated.", is_path=True
+    )
+    teacher_weight: float = _option(0.5, "Share of the teachers' answers in what is learned.", ranges.SHARE)
 
     def __post_init__(self) -> None:
         """Refuse values out of range, before anything is read."""
+        if isinstance(self.teacher, str):
+            # In YAML, one needs no list.
+            object.__setattr__(self, "teacher", [self.teacher])
         kinds = get_type_hints(type(self))
         for entry in dataclasses.fields(self):
             self._check_field(entry, getattr(kinds[entry.name], "__args__", (kinds[entry.name],)))
@@ -179,14 +180,17 @@ class TrainingConfig:
                 f"filters double with each halving, to at most {WIDEST}. Received: filters={self.filters}, "
                 f"depth={self.depth}, which makes {widest}. Give fewer --filters, or a smaller --depth."
             )
-        for name, known in _WORDS.items():
+        for name, known in options.WORDS.items():
             if getattr(self, name) not in (None, *known):
                 raise InputError(f"{name} is one of {', '.join(known)}. Received: {getattr(self, name)!r}.")
-        check_recipe(self.architecture, self._given(RECURRENT_RECIPE))
-        check_loss(self.loss, self._given(LOSS))
+        options.check_recipe(self.architecture, self._given(options.RECURRENT_RECIPE))
+        options.check_loss(self.loss, self._given(options.LOSS))
+        if self.deep_supervision:
+            options.check_supervision(self.depth, self.freeze)
         if self.init is None and (self.freeze or self.adapt):
             name = "freeze" if self.freeze else "adapt"
             raise InputError(f"{name} is about the weights of --init, and none are given. Leave --{name} out.")
+        options.check_validation(self.validation, self._given(("folds", "patience")))
 
     def _given(self, names: Iterable[str]) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
@@ -194,13 +198,13 @@ class TrainingConfig:
     @property
     def recipe_arguments(self) -> dict[str, Any]:
         """What was chosen of the recipe's arguments, apart from shapes."""
-        given = {"separable": self.separable, "dropout": self.dropout} | self._given((*RECIPE, *RECURRENT_RECIPE))
+        given = self._given(("separable", "dropout", *options.RECIPE, *options.RECURRENT_RECIPE))
         return given | ({"norm": None} if self.norm == "none" else {})
 
     @property
     def loss_options(self) -> dict[str, Any]:
         """What was chosen of the loss' options."""
-        return loss_arguments(self.loss, self._given(LOSS))
+        return options.loss_arguments(self.loss, self._given(options.LOSS))
 
     def _check_field(self, entry: dataclasses.Field, allowed: tuple[type, ...]) -> None:
         name, value, within = entry.name, getattr(self, entry.name), entry.metadata["within"]
@@ -212,6 +216,8 @@ class TrainingConfig:
         elif not isinstance(value, allowed):
             wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
             raise InputError(f"{name} is {wanted}. Received: {value!r}.")
+        elif isinstance(value, list):
+            object.__setattr__(self, name, options.check_paths(name, value))
         elif entry.metadata["is_path"]:
             object.__setattr__(self, name, expand(value, name))
 

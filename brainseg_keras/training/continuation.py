@@ -14,7 +14,7 @@ from brainseg_keras.training.initial import freeze, take_initial
 from brainseg_keras.training.optimizer import MeasuredAdam
 from brainseg_keras.training.record import Progress, RunRecord
 from brainseg_keras.training.run import RunFolder, restore_random_states
-from brainseg_keras.training.setup import build_network, compile_model
+from brainseg_keras.training.setup import build_network, compile_model, with_heads
 
 _log = logging.getLogger(__name__)
 #: What a resumed run may change: how long it goes on, and how fast it learns.
@@ -77,14 +77,16 @@ def continue_network(
         InputError: Neither can be read, or files that do not fit each other.
     """
     cure = f"Restore it, or start a new run from its weights: --init {run.best}"
+    if config.deep_supervision != record.config.deep_supervision:
+        raise InputError(f"{run.config} and {run.info} differ in deep_supervision. Restore the one, or the other.")
     latest = record.progress
     if latest is None:
         with reading(run.info, cure):
-            model = build_network(record.spec, record.precision)
+            network = build_network(record.spec, record.precision)
             if config.init:
-                take_initial(model, record.spec, config.init, adapt=config.adapt)
-            freeze(model, record.frozen)
-        compile_model(model, config, record.spec.target)
+                take_initial(network, record.spec, config.init, adapt=config.adapt)
+            freeze(network, record.frozen)
+        model = compile_model(network, config, record.spec.target)
         return model, 0, None
     model, progress = read_last(run, record), None
     if model is not None:
@@ -92,10 +94,10 @@ def continue_network(
         if frozen != record.frozen:
             raise InputError(f"{run.last} and {run.info} differ in the layers that are frozen. {cure}")
     if model is None:
-        model, step = _read_best(run, record)
+        network, step = _read_best(run, record)
         with reading(run.info, cure):
-            freeze(model, record.frozen)
-        compile_model(model, config, record.spec.target)
+            freeze(network, record.frozen)
+        model = compile_model(network, config, record.spec.target)
         states, share = latest.random_states, step / latest.step
     else:
         done, share = int(model.optimizer.iterations), 1.0
@@ -121,7 +123,7 @@ def read_last(run: RunFolder, record: RunRecord) -> keras.Model | None:
         _log.warning("%s cannot be read (%s).", run.last, first_line(error))
         return None
     with reading(run.info, "Restore it."):
-        wanted = build_network(record.spec)
+        wanted = with_heads(build_network(record.spec), record.config)
     kept = getattr(model, "optimizer", None)
     if not isinstance(kept, MeasuredAdam) or [v.shape for v in model.weights] != [v.shape for v in wanted.weights]:
         raise InputError(f"{run.last} is not the network of {run.info} with its optimizer. Restore one of them.")

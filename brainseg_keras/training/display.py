@@ -31,11 +31,16 @@ class EpochDisplay:
         self._dashboard.describe(dataclasses.asdict(config), model)
 
     def show(
-        self, row: dict[str, Any], best: dict[str, Any], scores: PatientScores, attention: list[dict[str, Any]]
+        self, row: dict[str, Any], best: dict[str, Any], scores: PatientScores | None, attention: list[dict[str, Any]]
     ) -> None:
-        """Show one epoch: its row in the history and that of the best, and what was found in its validation."""
+        """Show one epoch: its row in the history and that of the best, and what was found in its validation, if any."""
         left_out = ("epoch", "step", "val_patients")
         scalars = {key: value for key, value in row.items() if key not in left_out and not math.isnan(value)}
+        begun, loss, speed = row["step"] > 0, row["loss"], row["images_per_second"]
+        if scores is None:
+            self._dashboard.numbers(int(row["epoch"]), scalars | memory_use())
+            self._console.out(f"epoch {row['epoch']:3d}  loss {loss:.4f}  {speed:.0f} images/s", highlight=False)
+            return
         self._dashboard.epoch(
             int(row["epoch"]),
             scalars | {"best_val_dice": best["val_dice"]} | memory_use(),
@@ -45,7 +50,6 @@ class EpochDisplay:
             worst=scores.worst,
             attention=attention,
         )
-        begun, loss, speed = row["step"] > 0, row["loss"], row["images_per_second"]
         # One line whatever the terminal's width: logs are searched by line.
         self._console.out(
             f"epoch {row['epoch']:3d}  {f'loss {loss:.4f}' if begun else 'before the first step'}  "

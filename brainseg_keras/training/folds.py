@@ -1,9 +1,11 @@
-"""train_folds(): a run for each fold, one after the other in one folder, so that one of them tests each patient."""
+"""train_folds(): a run for each fold in one folder, one after the other or at once, so that one tests each patient."""
 
 import contextlib
 import csv
 import dataclasses
 import gc
+import io
+import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +14,19 @@ from typing import Any
 from rich.console import Console
 
 from brainseg_keras._version import __version__
-from brainseg_keras.errors import InputError, reading
+from brainseg_keras.cluster import Place, connected, reason
+from brainseg_keras.errors import InputError, TrainingError, reading
 from brainseg_keras.files import check_output, check_replaceable, expand, write_json
-from brainseg_keras.spec import VERSION, read_json
+from brainseg_keras.folds import FILE, fold_folder
+from brainseg_keras.information import VERSION, read_json
 from brainseg_keras.training.config import TrainingConfig
+from brainseg_keras.training.devices import Devices
 from brainseg_keras.training.loop import resume, train
 from brainseg_keras.training.run import RunFolder
 
-FILE = "folds.json"
 _MARK = '"folds"'
+#: How often a fold goes on after its worker was lost.
+_RETRIES = 10
 
 
 class FoldsFolder:
@@ -49,13 +55,11 @@ class FoldsFolder:
                 f"{self.path} holds no folds (no {FILE} in it). Give the folder of brainseg train --folds."
             )
         cure = "Restore it, or give the run folders themselves: brainseg out-of-fold RUN RUN RUN"
-        content = read_json(self.info, cure)
-        with reading(self.info, cure):
-            return TrainingConfig(**content["config"])
+        return read_json(self.info, cure, lambda content: TrainingConfig(**content["config"]))
 
     def runs(self) -> list[RunFolder]:
         """Name the run of each fold, whether it is there yet or not."""
-        return [RunFolder(self.path / f"fold{number}") for number in range(1, self.read_config().folds + 1)]
+        return [RunFolder(fold_folder(self.path, number)) for number in range(1, self.read_config().folds + 1)]
 
     def write(self, config: TrainingConfig) -> None:
         """Write folds.json."""
@@ -77,7 +81,7 @@ class FoldsFolder:
         if alone.info.exists():
             raise InputError(f"{self.path} holds a run and no folds. Give another -o.")
         for number in range(1, config.folds + 1):
-            run = RunFolder(self.path / f"fold{number}")
+            run = RunFolder(fold_folder(self.path, number))
             if run.info.exists():
                 self._check_same(replace(config, fold=number), run.read_record().config, run.path)
         # Where no fold has begun, what was wanted binds nobody.
@@ -113,24 +117,34 @@ def describe_difference(first: dict[str, Any], second: dict[str, Any]) -> str:
 
 
 def train_folds(
-    config: TrainingConfig, *, output: str | Path | None = None, console: Console | None = None
+    config: TrainingConfig,
+    *,
+    output: str | Path | None = None,
+    cluster: str | None = None,
+    console: Console | None = None,
+    devices: Devices = Devices(),
 ) -> FoldsFolder:
-    """Train a run for each fold, one after the other; those that are finished stay, one that was stopped goes on.
+    """Train a run for each fold; those that are finished stay, one that was stopped goes on.
 
-    All are trained in this process, each by `train` as it would be alone: its progress, Ctrl-C, time limit and
-    messages are those of any run. After Ctrl-C no further fold begins.
+    All are trained in this process, one after the other, each by `train` as it would be alone: its progress, Ctrl-C,
+    time limit and messages are those of any run. After Ctrl-C no further fold begins. On a cluster they are trained at
+    once, each in a process of its own with its share of the processors or a GPU; one whose worker was lost goes on.
 
     Args:
         config: Settings with `folds` and without `fold`; its `max_minutes` are those of each fold.
         output: Folder of the folds; default `tensorboard_logs/<architecture>-<time>`.
+        cluster: Address of a Ray cluster, `ray` for this machine alone, or None; see
+            `brainseg_keras.cluster`. The folder is one that all its hosts share.
         console: Where to say how it goes; default standard error.
+        devices: What trains each of them: one process.
 
     Returns:
         The folder; `unfinished` says which folds are still to be trained.
 
     Raises:
-        InputError: As for `train`; fewer patients than folds; or a folder that holds folds of another recipe.
-        TrainingError: The loss of a fold became NaN.
+        InputError: As for `train`; fewer patients than folds; a folder that holds folds of another recipe; or no
+            cluster at the address.
+        TrainingError: The loss of a fold became NaN, or a worker was lost again and again.
 
     Example:
         >>> train_folds(TrainingConfig(data="kaggle_3m", folds=5, fold=2))
@@ -142,23 +156,23 @@ def train_folds(
             f"Folds are trained together by folds=K alone. Received: folds={config.folds}, fold={config.fold}. Give "
             "--folds 5, or one fold to train()."
         )
+    if devices.processes > 1:
+        raise InputError(
+            f"Folds are trained by one process. Received: {devices.processes} processes. Give each fold to all of them "
+            "by itself: --fold 1, and so on."
+        )
+    if cluster and devices.total > 1:
+        raise InputError("On a cluster each fold takes its share of the devices. Leave --devices out, or --cluster.")
     console = console or Console(stderr=True)
     folder = FoldsFolder(output or Path("tensorboard_logs") / f"{config.architecture}-{time.strftime('%Y%m%d-%H%M%S')}")
     folder.check(config)
     folder.write(config)
     runs = folder.runs()
     try:
-        for number, run in enumerate(runs, 1):
-            done = is_finished(run)
-            console.out(f"Fold {number} of {config.folds}{': is finished' if done else ''}", highlight=False)
-            if done:
-                continue
-            _go_on(run, replace(config, fold=number), console)
-            progress = run.read_record().progress
-            # None where Ctrl-C came before the first step.
-            if progress is None or progress.stopped == "interrupted":
-                console.out(f"Go on with all folds: brainseg train --resume {folder.path}", highlight=False)
-                break
+        if cluster:
+            _train_at_once(config, folder, cluster, console)
+        else:
+            _train_in_turn(config, folder, console, devices)
     finally:
         if not any(run.info.exists() for run in runs):
             folder.info.unlink(missing_ok=True)
@@ -167,12 +181,20 @@ def train_folds(
     return folder
 
 
-def resume_folds(path: str | Path, *, console: Console | None = None) -> FoldsFolder:
+def resume_folds(
+    path: str | Path,
+    *,
+    cluster: str | None = None,
+    console: Console | None = None,
+    devices: Devices = Devices(),
+) -> FoldsFolder:
     """Go on with the folds of a folder, with the settings that they began with.
 
     Args:
         path: The folder.
+        cluster: As for `train_folds`.
         console: Where to say how it goes; default standard error.
+        devices: What trains each of them from now on: one process.
 
     Returns:
         The folder.
@@ -186,14 +208,86 @@ def resume_folds(path: str | Path, *, console: Console | None = None) -> FoldsFo
         Traceback (most recent call last):
         brainseg_keras.errors.InputError: no/such/folds holds no folds (no folds.json in it). ...
     """
-    return train_folds(FoldsFolder(path).read_config(), output=path, console=console)
+    config = FoldsFolder(path).read_config()
+    return train_folds(config, output=path, cluster=cluster, console=console, devices=devices)
 
 
-def _go_on(run: RunFolder, config: TrainingConfig, console: Console) -> None:
+def _train_in_turn(config: TrainingConfig, folder: FoldsFolder, console: Console, devices: Devices) -> None:
+    for number, run in enumerate(folder.runs(), 1):
+        done = is_finished(run)
+        console.out(f"Fold {number} of {config.folds}{': is finished' if done else ''}", highlight=False)
+        if done:
+            continue
+        _go_on(run, replace(config, fold=number), console, devices)
+        progress = run.read_record().progress
+        # None where Ctrl-C came before the first step.
+        if progress is None or progress.stopped == "interrupted":
+            console.out(f"Go on with all folds: brainseg train --resume {folder.path}", highlight=False)
+            break
+
+
+def _train_at_once(config: TrainingConfig, folder: FoldsFolder, cluster: str, console: Console) -> None:
+    runs = dict(enumerate(folder.runs(), 1))
+    wanted = {number: run for number, run in runs.items() if not is_finished(run)}
+    for number in runs.keys() - wanted:
+        console.out(f"Fold {number} of {config.folds}: is finished", highlight=False)
+    if not wanted:
+        return
+    goes_on = f"brainseg train --resume {folder.path} --cluster {cluster}"
+    faults: list[Exception] = []
+    with connected(cluster) as ray:
+        resources = _share(ray.nodes(), len(wanted))
+        # A process for each fold: what a network leaves behind in TensorFlow goes with it.
+        train_one = ray.remote(max_calls=1, max_retries=_RETRIES, **resources)(_train_there)
+        place, threads = Place(), resources["num_cpus"]
+        tasks = {
+            train_one.remote(place, threads, str(run.path), replace(config, fold=number)): number
+            for number, run in wanted.items()
+        }
+        console.out(f"Training {len(wanted)} folds on {cluster}: {resources['num_cpus']} CPUs each", highlight=False)
+        try:
+            while tasks:
+                (task,), _ = ray.wait(list(tasks))
+                number = tasks.pop(task)
+                host, fault = ray.get(task)
+                console.out(f"Fold {number} of {config.folds}: {fault or 'done'} ({host})", highlight=False)
+                faults += [fault] if fault else []
+        except ray.exceptions.RayError as error:
+            raise TrainingError(f"The cluster failed ({reason(error)}). Go on: {goes_on}") from error
+        except KeyboardInterrupt:
+            console.out(f"Go on with all folds: {goes_on}", highlight=False)
+            raise
+    if faults:
+        raise faults[0]
+
+
+def _share(nodes: list[dict[str, Any]], folds: int) -> dict[str, int]:
+    """Give what each of so many folds may take of a cluster, as Ray takes it: no more than one host has."""
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    processors = [int(found.get("CPU", 0)) for found in alive]
+    cpus = max(1, min(sum(processors) // folds, max(processors)))
+    return {"num_cpus": cpus, "num_gpus": int(any(found.get("GPU", 0) for found in alive))}
+
+
+def _train_there(place: Place, threads: int, path: str, config: TrainingConfig) -> tuple[str, Exception | None]:
+    """Train one fold in a worker; gives its host, and what is wrong with the data or the loss."""
+    if refusal := place.enter(threads):
+        return platform.node(), InputError(refusal)
+    run = RunFolder(path)
+    try:
+        # It may have come to its end in a worker that was lost before it could say so.
+        if not is_finished(run):
+            _go_on(run, config, Console(file=io.StringIO()), Devices())
+    except (InputError, TrainingError, OSError) as error:
+        return platform.node(), error
+    return platform.node(), None
+
+
+def _go_on(run: RunFolder, config: TrainingConfig, console: Console, devices: Devices) -> None:
     if run.info.exists():
-        resume(run.path, console=console)
+        resume(run.path, console=console, devices=devices)
     else:
-        train(config, output=run.path, console=console)
+        train(config, output=run.path, console=console, devices=devices)
     # The network of one fold goes before that of the next is made.
     gc.collect()
 

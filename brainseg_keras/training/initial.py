@@ -6,11 +6,12 @@ from pathlib import Path
 import keras
 
 from brainseg_keras.errors import InputError, reading
+from brainseg_keras.information import RESTORE
 from brainseg_keras.models import names
 from brainseg_keras.models.adaptation import Fit, compare_weights, take_weights
 from brainseg_keras.models.shipped import announce, list_pretrained, shipped_file
 from brainseg_keras.models.weights import stored_weights
-from brainseg_keras.spec import RESTORE, NetworkSpec
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.options import RECIPE, RECURRENT_RECIPE
 from brainseg_keras.training.origin import beside_weights, network_settings
 

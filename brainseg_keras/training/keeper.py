@@ -8,6 +8,7 @@ import keras
 
 from brainseg_keras.training.checkpoints import Checkpoints
 from brainseg_keras.training.display import EpochDisplay
+from brainseg_keras.training.distribution import one_device
 from brainseg_keras.training.history import History
 from brainseg_keras.training.optimizer import adam_of
 from brainseg_keras.training.progress import Progression
@@ -17,23 +18,23 @@ from brainseg_keras.training.stopping import find_end
 
 
 class RunKeeper(keras.callbacks.Callback):
-    """Has each epoch scored, kept and shown, and ends the run where it is time.
+    """Has each epoch scored, kept and shown, and notes where the run is to end.
 
     Args:
         progression: How far the run has come.
-        scorer: What scores the epoch.
+        scorer: What scores the epoch; None in a process that leaves that to another, and all that follows.
         history: Where its row goes.
         checkpoints: What keeps the networks.
-        display: What shows it.
+        display: What shows it; None with the scorer.
     """
 
     def __init__(
         self,
         progression: Progression,
-        scorer: Scorer,
+        scorer: Scorer | None,
         history: History,
         checkpoints: Checkpoints,
-        display: EpochDisplay,
+        display: EpochDisplay | None,
     ):
         super().__init__()
         self._progression, self._scorer, self._history = progression, scorer, history
@@ -47,12 +48,14 @@ class RunKeeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Validate and keep; an epoch that was interrupted before its last step is only kept, to be finished later."""
-        if self._progression.stopped != "interrupted" or self._progression.whole:
-            self._score(epoch + 1, _flat(logs or {}) | self._measure())
-            find_end(self._progression, self._epochs_since_best, self._checkpoints.record.config.patience)
-            # Also where Ctrl-C came during the validation: no step more.
-            self.model.stop_training = self._progression.stopped is not None
-        self._checkpoints.keep_last(self.model, self._progression)
+        if self._scorer is None:
+            return
+        # Alone: what saves and scores makes variables, which JAX would want all processes to make.
+        with one_device():
+            if self._progression.stopped != "interrupted" or self._progression.whole:
+                self._score(epoch + 1, _flat(logs or {}) | self._measure())
+                find_end(self._progression, self._epochs_since_best, self._checkpoints.record.config.patience)
+            self._checkpoints.keep_last(self.model, self._progression)
 
     def score_start(self, model: keras.Model) -> None:
         """Score the weights that a run starts from, as epoch 0, which may stay the best."""
@@ -68,8 +71,8 @@ class RunKeeper(keras.callbacks.Callback):
         steps = self._progression.step - self._epoch_first_step
         images = steps * self._checkpoints.record.config.batch_size
         return {
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "gradient_norm": float(adam_of(self.model).gradient_norm),
+            "learning_rate": _number(self.model.optimizer.learning_rate),
+            "gradient_norm": _number(adam_of(self.model).gradient_norm),
             "images_per_second": images / (time.monotonic() - self._epoch_started),
         }
 
@@ -77,11 +80,17 @@ class RunKeeper(keras.callbacks.Callback):
         begun, step = time.monotonic(), self._progression.step
         scores, attention = self._scorer.score(self.model, step)
         self._progression.reserve = 1.2 * (time.monotonic() - begun) + 2
-        row = {"epoch": epoch, "step": step} | measured | scores.logs() | {"seconds": self._progression.elapsed}
+        found, seconds = scores.logs() if scores else {}, {"seconds": self._progression.elapsed}
+        row = {"epoch": epoch, "step": step} | measured | found | seconds
         if self._history.add(row):
-            self._checkpoints.keep_best(self._scorer.plain, BestEpoch(epoch, step, scores.dice))
+            self._checkpoints.keep_best(self._scorer.plain, BestEpoch(epoch, step, scores.dice if scores else {}))
         self._history.write()
         self._display.show(row, self._history.best, scores, attention)
+
+
+def _number(variable: Any) -> float:
+    # By way of NumPy: a variable on several devices is no number.
+    return float(keras.ops.convert_to_numpy(variable))
 
 
 def _flat(logs: dict[str, Any]) -> dict[str, float]:

@@ -1,6 +1,9 @@
 """Adam that says how large its gradients are."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -29,19 +32,28 @@ class MeasuredAdam(keras.optimizers.Adam):
 
     def apply(self, grads: list, trainable_variables: list | None = None) -> None:
         """Take a step and note the norm; on every backend, and after the scale of float16 is taken out."""
-        present = [gradient for gradient in grads if gradient is not None]
-        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in present]
-        norm = ops.sqrt(sum(squares))
         super().apply(grads, trainable_variables)
-        first = ops.equal(self.iterations, 1)
+        if keras.backend.backend() != "tensorflow":
+            self._note(grads, first=ops.equal(self.iterations, 1))
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        """Note the norm on TensorFlow, where each device has gradients of its own until they are added up here."""
+        summed = super()._all_reduce_sum_gradients(grads_and_vars)
+        self._note([gradient for gradient, _ in summed], first=ops.equal(self.iterations, 0))
+        return summed
+
+    def _note(self, gradients: list, first: Any) -> None:
+        present = [gradient for gradient in gradients if gradient is not None]
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in present))
         self.gradient_norm.assign(ops.where(first, norm, 0.9 * self.gradient_norm + 0.1 * norm))
 
     def finalize_variable_values(self, var_list: list) -> None:
         """Leave the weights that are trained: Keras would put their average in their place whenever `fit` ends."""
 
     def average_into(self, variables: list) -> None:
-        """Put the moving average of the weights into other variables of the same order."""
-        super().finalize_variable_values(variables)
+        """Put the moving average of the weights into other variables of the same order: copies, on one device."""
+        for variable, average in zip(variables, self._model_variables_moving_average, strict=True):
+            variable.assign(np.array(ops.convert_to_numpy(average)))
 
 
 def adam_of(model: keras.Model) -> MeasuredAdam:

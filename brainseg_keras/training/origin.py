@@ -4,9 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from brainseg_keras.errors import reading
+from brainseg_keras.information import read_json
 from brainseg_keras.models.shipped import list_pretrained, pretrained_info
-from brainseg_keras.spec import RESTORE, NetworkSpec, read_json
+from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.training.options import RECIPE, RECURRENT_RECIPE
 
 
@@ -32,9 +32,7 @@ def beside_weights(init: str) -> NetworkSpec | None:
     beside = (path if path.is_dir() else path.parent) / "run.json"
     if not beside.is_file() or not (path.is_dir() or path.suffix == ".keras"):
         return None
-    content = read_json(beside)
-    with reading(beside, RESTORE):
-        return NetworkSpec.from_info(content)
+    return read_json(beside, read=NetworkSpec.from_info)
 
 
 def network_settings(spec: NetworkSpec) -> dict[str, Any]:

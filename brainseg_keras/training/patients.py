@@ -1,6 +1,7 @@
 """The patients of a run: who trains it, who chooses its checkpoint, who is kept apart, and that they stay the same."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,11 +87,32 @@ def roles_of_run(source: RememberedVolumes, before: Roles, init: str | None, *, 
             f"{len(names)} validation patients trained the weights of --init {init}, so that they cannot choose an "
             f"epoch: {join_names(names)}. Give --data a manifest in which they train, or leave --init out."
         )
-    # Whoever trained or chose the first weights did so, whatever the split says here: `find` goes by the graver role.
+    return carry_on(Roles(tuple(own), own_split=own_split), before)
+
+
+def carry_on(own: Roles, before: Roles) -> Roles:
+    """Add to the patients of a run those whom others met from whom it learns: first weights, or teachers.
+
+    Whoever trained or chose these did so, whatever the split says here: `find` goes by the graver role.
+
+    Args:
+        own: The run's.
+        before: The others'.
+
+    Returns:
+        All of them, the run's own first; complete only where both are.
+
+    Example:
+        >>> own, before = Roles((MetPatient("A", "train"),)), Roles((MetPatient("A", "train"), MetPatient("B", "val")))
+        >>> [(known.name, known.role) for known in carry_on(own, before).patients]
+        [('A', 'train'), ('B', 'val')]
+    """
     earlier = [
-        replace(old, tuned=False) for old in before.patients if old.role in ("train", "val") and not _covered(old, own)
+        replace(old, tuned=False)
+        for old in before.patients
+        if old.role in ("train", "val") and not _covered(old, own.patients)
     ]
-    return Roles((*own, *earlier), before.complete, own_split)
+    return Roles((*own.patients, *earlier), own.complete and before.complete, own.own_split)
 
 
 def _met(name: str, split: str, source: RememberedVolumes) -> MetPatient:
@@ -99,7 +121,7 @@ def _met(name: str, split: str, source: RememberedVolumes) -> MetPatient:
     return MetPatient(name, split, slices, content)
 
 
-def _covered(old: MetPatient, own: list[MetPatient]) -> bool:
+def _covered(old: MetPatient, own: Iterable[MetPatient]) -> bool:
     """Say whether a patient of the first weights is one of the run's, with a role that is as grave."""
     return any(k.is_same(old.name, old.slices) and MET.index(k.role) <= MET.index(old.role) for k in own)
 

@@ -8,12 +8,13 @@ import keras
 from brainseg_keras.training.machine import processor_flags, read_cpuinfo
 
 
-def choose_precision(wanted: str, *, separable: bool) -> str:
+def choose_precision(wanted: str, *, separable: bool, float16: bool = True) -> str:
     """Resolve `auto`: float16 on a GPU, bfloat16 on a CPU that multiplies it (AMX), else float32.
 
     Args:
         wanted: A dtype policy, or `auto`.
         separable: Whether the network has depthwise convolutions, which are slower in bfloat16 on a CPU.
+        float16: Whether that can be: not where TensorFlow trains on several GPUs, which then take float32.
 
     Returns:
         Name of a Keras dtype policy.
@@ -24,7 +25,8 @@ def choose_precision(wanted: str, *, separable: bool) -> str:
     """
     if wanted != "auto":
         return wanted
-    return fitting_precision(gpu=_has_gpu(), cpuinfo=read_cpuinfo(), separable=separable)
+    found = fitting_precision(gpu=_has_gpu(), cpuinfo=read_cpuinfo(), separable=separable)
+    return found if float16 or found != "mixed_float16" else "float32"
 
 
 def fitting_precision(*, gpu: bool, cpuinfo: str, separable: bool) -> str:

@@ -22,6 +22,7 @@ class Progression:
         reserve: Seconds to keep for the last validation.
         stopped: Why the run ends before its last epoch, if it does.
         started: Reading of `time.monotonic` when this process began with the run.
+        told: Share of the time that is over by the clock of process 0, where several processes train together.
     """
 
     steps_per_epoch: int
@@ -32,6 +33,7 @@ class Progression:
     reserve: float = 0.0
     stopped: str | None = None
     started: float = field(default_factory=time.monotonic)
+    told: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -48,11 +50,16 @@ class Progression:
         """Whether the limit is reached."""
         return self.limit is not None and self.elapsed + self.reserve >= self.limit
 
+    @property
+    def time_share(self) -> float:
+        """Share of the time that is over by this process' clock; 0 without a limit."""
+        return 0.0 if self.limit is None else self.elapsed / max(self.limit - self.reserve, 1e-6)
+
     def share(self, *, by_time: bool = True) -> float:
         """Share of the run that is done, by steps or by time, whichever is further."""
         done = self.step / self.total_steps
-        if by_time and self.limit is not None:
-            done = max(done, self.elapsed / max(self.limit - self.reserve, 1e-6))
+        if by_time:
+            done = max(done, self.time_share if self.told is None else self.told)
         return min(done, 1.0)
 
 

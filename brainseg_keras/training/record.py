@@ -21,6 +21,7 @@ _KINDS: dict[str, type] = {
     "patients": dict,
     "precision": str,
     "progress": dict,
+    "teachers": dict,
     "validation": dict,
 }
 
@@ -72,12 +73,12 @@ NOTHING_DONE = Progress(0, 0, [], 0.0, [])
 
 
 class BestEpoch(NamedTuple):
-    """The epoch that became best.keras.
+    """The epoch that became best.keras: the best one, or, where all patients train, the last one.
 
     Args:
         epoch: Its number, from 1; 0 of the weights that the run started from.
         step: Batches done then.
-        dice: Of each validation patient.
+        dice: Of each validation patient; none where nobody chose.
     """
 
     epoch: int
@@ -86,8 +87,9 @@ class BestEpoch(NamedTuple):
 
     def to_info(self) -> dict[str, Any]:
         """Give what stands of it in run.json."""
-        mean = float(np.mean(list(self.dice.values())))
-        chosen = {"role": "chose the checkpoint", "epoch": self.epoch, "step": self.step}
+        role = "chose the checkpoint" if self.dice else "nobody: the last epoch, all patients train"
+        mean = float(np.mean(list(self.dice.values()))) if self.dice else None
+        chosen = {"role": role, "epoch": self.epoch, "step": self.step}
         return chosen | {"patients": len(self.dice), "mean_dice": mean, "dice": self.dice}
 
     @classmethod
@@ -108,6 +110,7 @@ class RunRecord:
         precision: Name of the dtype policy that it computes in.
         patients: How many there are in each split.
         frozen: Names of the layers that are not trained.
+        teachers: The sha256 of each network that teaches it, by its path or name.
         started: When it began.
         machine: Processor and number of cores.
         git_commit: Of the code; None where it runs from no checkout.
@@ -126,6 +129,7 @@ class RunRecord:
     precision: str
     patients: Mapping[str, int]
     frozen: tuple[str, ...] = ()
+    teachers: Mapping[str, str] = field(default_factory=dict)
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     machine: Mapping[str, Any] = field(default_factory=lambda: {"processor": processor(), "cores": os.cpu_count()})
     git_commit: str | None = field(default_factory=git_commit)
@@ -144,6 +148,7 @@ class RunRecord:
             "precision": self.precision,
             "patients": dict(self.patients),
             "frozen": list(self.frozen),
+            "teachers": dict(self.teachers),
         }
         kept = {"progress": self.progress, "validation": self.validation}
         return self.spec.to_info() | own | {name: value.to_info() for name, value in kept.items() if value}
@@ -162,6 +167,7 @@ class RunRecord:
             precision=content["precision"],
             patients=patients,
             frozen=tuple(content.get("frozen", ())),
+            teachers=content.get("teachers", {}),
             started=content.get("started", ""),
             machine=content.get("machine", {}),
             git_commit=content.get("git_commit"),

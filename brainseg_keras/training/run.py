@@ -7,7 +7,7 @@ import keras
 
 from brainseg_keras.errors import InputError, reading
 from brainseg_keras.files import check_output, check_replaceable, expand, write_json, write_whole
-from brainseg_keras.spec import read_json
+from brainseg_keras.information import read_json
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.record import RunRecord
 

@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import keras
+import pandas as pd
 from rich.console import Console
 
 from brainseg_keras.data.checksums import RememberedVolumes
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.batches import SliceBatches, load_slices
+from brainseg_keras.data.inputs.batches import SliceBatches
 from brainseg_keras.data.inputs.preprocessing import Preprocessing
+from brainseg_keras.data.inputs.slices import Teacher, load_slices
 from brainseg_keras.data.inputs.targets import Target
 from brainseg_keras.data.manifest import COLUMNS, Progress
 from brainseg_keras.data.roles import Roles
@@ -22,6 +24,7 @@ from brainseg_keras.errors import InputError
 from brainseg_keras.losses import get_loss
 from brainseg_keras.metrics.together import SegmentationScores
 from brainseg_keras.models import build_model
+from brainseg_keras.models.supervision import supervise
 from brainseg_keras.spec import NetworkSpec
 from brainseg_keras.terminal import progress_bar
 from brainseg_keras.training.config import TrainingConfig
@@ -36,7 +39,7 @@ class TrainingData(NamedTuple):
     """What is read before the first step."""
 
     batches: SliceBatches
-    validator: PatientValidator
+    validator: PatientValidator | None  # None where all patients train, or another process validates
 
 
 def set_seeds(config: TrainingConfig) -> None:
@@ -64,13 +67,18 @@ def open_configured(config: TrainingConfig, progress: Progress = iter) -> Volume
 
 
 def open_data(config: TrainingConfig, known: Roles, console: Console) -> RememberedVolumes:
-    """Open the data, with patients to train and to validate; splits of those that are known already are kept."""
+    """Open the data, with patients to train and to validate; splits of those that are known already are kept.
+
+    With `validation="none"` all patients train, whatever the data's split says.
+    """
     opened, splits = open_configured(config, partial(progress_bar, what="listing patients", console=console)), None
     if config.fold:
         table = assign_folds(opened.table, folds=config.folds, seed=config.seed)[config.fold - 1]
         splits = table.drop_duplicates("patient").set_index("patient").split
+    if config.validation == "none":
+        splits = pd.Series("train", index=opened.table.patient.unique())
     source = remember_patients(opened, known, splits)
-    for split in ("train", "val"):
+    for split in ("train",) if config.validation == "none" else ("train", "val"):
         select_patients(source, split)
     return source
 
@@ -100,8 +108,19 @@ def describe_network(config: TrainingConfig, source: VolumeSource) -> NetworkSpe
     )
 
 
-def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, console: Console) -> TrainingData:
-    """Read the training slices and the validation patients, or find them in the cache."""
+def load_data(
+    config: TrainingConfig,
+    spec: NetworkSpec,
+    source: VolumeSource,
+    console: Console,
+    teacher: Teacher | None = None,
+    *,
+    validates: bool = True,
+) -> TrainingData:
+    """Read the training slices, of which a teacher may be asked, and the patients that this process validates, if any.
+
+    What was read before is found in the cache.
+    """
     augmentation = make_augmentation(config, spec.channels)
     slices = load_slices(
         source,
@@ -109,6 +128,7 @@ def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, c
         spec.preprocessing,
         target=spec.target,
         context=spec.context,
+        teacher=teacher,
         progress=partial(progress_bar, what="reading training patients", console=console),
     )
     config.check_data(len(slices.images), spec.depth)
@@ -119,8 +139,11 @@ def load_data(config: TrainingConfig, spec: NetworkSpec, source: VolumeSource, c
         balance_patients=config.balance_patients,
         augmentation=augmentation,
         target=spec.target,
+        teacher_weight=config.teacher_weight,
         seed=config.seed,
     )
+    if config.validation == "none" or not validates:
+        return TrainingData(batches, None)
     validator = PatientValidator(
         source, spec, progress=partial(progress_bar, what="reading validation patients", console=console)
     )
@@ -144,11 +167,18 @@ def build_network(spec: NetworkSpec, precision: str = "float32") -> keras.Model:
         return build_model(spec.architecture, **spec.arguments)
 
 
-def compile_model(model: keras.Model, config: TrainingConfig, target: Target) -> None:
-    """Give a network its loss, its metrics and its optimizer."""
+def with_heads(network: keras.Model, config: TrainingConfig) -> keras.Model:
+    """Give what is trained in a network's place: its layers and heads with deep supervision, else the network."""
+    return supervise(network) if config.deep_supervision else network
+
+
+def compile_model(network: keras.Model, config: TrainingConfig, target: Target) -> keras.Model:
+    """Give a network loss, metrics and optimizer, and with deep supervision heads: what comes back is to be trained."""
+    model = with_heads(network, config)
     scores = SegmentationScores(num_classes=len(target.channels), exclusive=target.exclusive)
     loss = get_loss(config.loss, include_background=not target.exclusive, **config.loss_options)
     model.compile(optimizer=_optimizer(config), loss=loss, metrics=[scores])
+    return model
 
 
 def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:

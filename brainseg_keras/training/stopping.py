@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from brainseg_keras.training.progress import Progression
 
 
 class StopGuard(keras.callbacks.Callback):
-    """Stops a run at its time limit, at Ctrl-C or SIGTERM, and at a loss that is NaN.
+    """Notes that a run is to stop, at its time limit, at Ctrl-C or SIGTERM; stops it at a loss that is NaN.
 
     It listens while it is entered (`with guard:`), so also while a validation runs.
 
@@ -52,14 +53,43 @@ class StopGuard(keras.callbacks.Callback):
             )
         if self._progression.out_of_time:
             self._progression.stopped = "time"
-        if self._progression.stopped:
-            self.model.stop_training = True
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self._progression.stopped == "interrupted":
             # Asked twice: now means now.
             raise KeyboardInterrupt
         self._progression.stopped = "interrupted"
+
+
+class StopTogether(keras.callbacks.Callback):
+    """Stops a run for what was noted, after the same step in all its processes, which go by the clock of process 0.
+
+    A process that went on alone would wait for the gradients of the others for ever. It comes last among callbacks.
+
+    Args:
+        progression: Where the reason and the clock are kept.
+        exchange: Tells all processes something, and gives what each has told.
+    """
+
+    def __init__(self, progression: Progression, exchange: Callable[[Any], list[Any]]):
+        super().__init__()
+        self._progression, self._exchange = progression, exchange
+
+    def goes_on(self) -> bool:
+        """Agree whether there is a step more."""
+        progression = self._progression
+        told = self._exchange([progression.stopped, progression.time_share])
+        progression.told = told[0][1]
+        progression.stopped = next((reason for reason, _ in told if reason), None)
+        return progression.stopped is None and progression.step < progression.total_steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Agree after a step."""
+        self.model.stop_training = not self.goes_on()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Agree after an epoch: the others wait until process 0 has scored and kept it."""
+        self.model.stop_training = not self.goes_on()
 
 
 def find_end(progression: Progression, since_best: int, patience: int | None) -> None:

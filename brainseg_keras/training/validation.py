@@ -9,6 +9,7 @@ import pandas as pd
 
 from brainseg_keras.data.labels import region_masks
 from brainseg_keras.data.manifest import Progress
+from brainseg_keras.data.modalities import flair_index
 from brainseg_keras.data.patient_cache import PreparedPatient, prepare_patients
 from brainseg_keras.data.volumes import Volume, VolumeSource
 from brainseg_keras.evaluation.curves import ProbabilityHistogram
@@ -31,7 +32,7 @@ class PatientScores:
         dice: Dice of each patient; with several regions the mean over whole tumour, tumour core and enhancing tumour.
         iou: Intersection over union, the mean over the patients; of each over its volume and its regions, as Dice.
         pixel_accuracy: Share of pixels that are right, the same mean.
-        loss: Mean loss over the slices.
+        loss: Mean loss over the slices; NaN where none was asked for.
         histogram: Probabilities of tumour and of other pixels.
         panel: The same slices each time.
         worst: Of the patients with the lowest Dice, the worst first, the slice with most wrong pixels.
@@ -93,7 +94,7 @@ class PatientValidator:
         batch_size: int = 16,
         progress: Progress = iter,
     ):
-        self._target = spec.target
+        self._target, self._shown = spec.target, flair_index(spec.channels)
         self._worst = worst
         self._twin: FoldedTwin | None = None
         self._network: Network | None = None
@@ -102,7 +103,7 @@ class PatientValidator:
             source,
             split,
             self._prepare,
-            {"arrays": "validation", **asdict(spec.preprocessing), "target": spec.target.name},
+            {"arrays": "validation", **asdict(spec.preprocessing), "target": spec.target.name, "shown": self._shown},
             progress=progress,
         )
         self._panel = {
@@ -110,12 +111,13 @@ class PatientValidator:
             for patient in self._patients[:panel]
         }
 
-    def score(self, model: keras.Model, loss: keras.losses.Loss) -> PatientScores:
+    def score(self, model: keras.Model, loss: keras.losses.Loss | None = None) -> PatientScores:
         """Predict every volume and score it, before anything is tuned.
 
         Args:
-            model: Float32 network whose channels are the target's; the same object each time.
-            loss: Computed at the network's resolution, slice by slice.
+            model: Network whose channels are the target's, which answers as its float32 copy does; the same object each
+                time.
+            loss: Computed at the network's resolution, slice by slice; None for none.
 
         Returns:
             Dice of each patient, and what there is to look at.
@@ -130,7 +132,8 @@ class PatientValidator:
         for patient in map(_Patient.read, self._patients):
             masks = patient.masks
             outputs = self._runner.run(patient.prepared)
-            losses.append((float(loss(self._target.encode(patient.truth), outputs)), len(masks)))
+            own_loss = float(loss(self._target.encode(patient.truth), outputs)) if loss else np.nan
+            losses.append((own_loss, len(masks)))
             probabilities = self._runner.restore(outputs, masks.shape[1:])
             answer = postprocessing.labels(probabilities, self._target)
             counts = self._count_regions(masks, answer)
@@ -169,7 +172,7 @@ class PatientValidator:
         return {
             "inputs": prepared.inputs,
             "intensity": prepared.intensity,
-            "grays": np.stack([to_gray(image) for image in volume.images]),
+            "grays": np.stack([to_gray(image, self._shown) for image in volume.images]),
             "masks": volume.masks,
             "truth": self._runner.spec.preprocessing.masks(self._target.layers(volume.masks)),
             "slices": np.array(volume.slices),

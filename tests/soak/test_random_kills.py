@@ -12,6 +12,7 @@ KILLS = {
     "train --ema": 25,
     "pack": 50,
     "predict": 50,
+    "predict --continue": 50,
     "evaluate": 50,
     "export to onnx": 18,
     "export to litert": 16,

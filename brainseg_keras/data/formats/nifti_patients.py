@@ -101,7 +101,7 @@ def read_nifti_patient(
         The pixels, with the spacing of the header.
 
     Raises:
-        InputError: A file that cannot be read, volumes that do not lie on one grid, a sequence that is missing.
+        InputError: A file that cannot be read, misaligned volumes, a missing sequence.
     """
     row = rows.iloc[0]
     label = read_nifti(root / row["mask"])
@@ -140,6 +140,6 @@ def _check_grid(volume: NiftiVolume, label: NiftiVolume, file: Path) -> None:
     affines = volume.frame.image.affine, label.frame.image.affine
     if volume.images.shape[:3] != label.images.shape[:3] or not np.allclose(*affines, atol=1e-2):
         raise InputError(
-            f"{file} and its labels do not lie on one grid: {volume.images.shape[:3]} slices, rows and columns against "
+            f"{file} and its labels are misaligned: {volume.images.shape[:3]} slices, rows and columns against "
             f"{label.images.shape[:3]}, or another affine. Resample one onto the other."
         )

@@ -80,8 +80,19 @@ class Augmentation:
         for name, within in _RANGES.items():
             within.check(name, getattr(self, name))
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether slices draw one after the other, or from each other: then a part of a batch takes the whole of it."""
+        return bool(self.darken or self.paste or self.bias_field)
+
     def __call__(
-        self, images: np.ndarray, masks: np.ndarray, rng: np.random.Generator, context: int = 0
+        self,
+        images: np.ndarray,
+        masks: np.ndarray,
+        rng: np.random.Generator,
+        context: int = 0,
+        *,
+        layers: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Augment a batch.
 
@@ -90,6 +101,8 @@ class Augmentation:
             masks: Array of shape `(batch, height, width, layers)`, uint8, from 0 to 255, as `Target.layers` gives it.
             rng: Where the random numbers come from.
             context: Neighbors on each side that stand behind each other as channels; they get one contrast.
+            layers: How many of the masks' layers say where tumours are; what a teacher says of them stands behind these
+                and moves with them. None for all.
 
         Returns:
             New arrays of the same shapes and dtypes.
@@ -98,9 +111,9 @@ class Augmentation:
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
         maps = self._maps(rng, *masks.shape[:3])
-        moved, moved_masks = _move(images, maps), _move(masks, maps)
+        moved, moved_masks = _move(images, maps), _move_masks(masks, maps, layers)
         self._contrast(moved, rng, context)
-        self._alter(moved, moved_masks, rng, context, sources)
+        self._alter(moved, moved_masks, rng, context, sources, layers)
         return moved, moved_masks
 
     def normalized(
@@ -110,6 +123,8 @@ class Augmentation:
         intensity: np.ndarray,
         rng: np.random.Generator,
         context: int = 0,
+        *,
+        layers: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Augment and normalize slices as they are stored.
 
@@ -122,12 +137,14 @@ class Augmentation:
             intensity: Background and tissue levels `(batch, channels, 2)`.
             rng: Where the random numbers come from.
             context: Neighbors on each side that stand behind each other as channels; they get one contrast.
+            layers: How many of the masks' layers say where tumours are; what a teacher says of them stands behind these
+                and moves with them. None for all.
 
         Returns:
             Images, float32, background 0 and tissue 1, and masks, of the same shapes.
         """
         if images.dtype != np.uint8:
-            return self(normalize(images, intensity), masks, rng, context)
+            return self(normalize(images, intensity), masks, rng, context, layers=layers)
         sources = self._sources(rng, len(images), images.shape[-1], context)
         if sources is not None:
             images = np.take_along_axis(images, sources[:, np.newaxis, np.newaxis], axis=-1)
@@ -141,8 +158,8 @@ class Augmentation:
             _move(images, maps, intensity[..., 0].round()), tables, result, strict=True
         ):
             cv2.LUT(bytes_moved, table, pixels)
-        moved_masks = _move(masks, maps)
-        self._alter(result, moved_masks, rng, context, sources)
+        moved_masks = _move_masks(masks, maps, layers)
+        self._alter(result, moved_masks, rng, context, sources, layers)
         return result, moved_masks
 
     def _sources(self, rng: np.random.Generator, count: int, channels: int, context: int) -> np.ndarray | None:
@@ -186,12 +203,13 @@ class Augmentation:
         rng: np.random.Generator,
         context: int,
         sources: np.ndarray | None,
+        layers: int | None,
     ) -> None:
         """Change what is moved and normalized, in place, from the tumour to the scanner; what is off draws nothing."""
         if self.darken:
-            darken_lesions(images, masks, rng, self.darken, context=context, sources=sources)
+            darken_lesions(images, masks[..., :layers], rng, self.darken, context=context, sources=sources)
         if self.paste:
-            paste_lesions(images, masks, rng, self.paste, sources=sources)
+            paste_lesions(images, masks, rng, self.paste, sources=sources, layers=layers)
         if self.bias_field:
             add_bias_field(images, rng, self.bias_field)
         if self.low_resolution:
@@ -236,6 +254,14 @@ def _move(images: np.ndarray, maps: np.ndarray, outside: np.ndarray | None = Non
     if widen:
         return cv2.cvtColor(moved.reshape(-1, width, 4), cv2.COLOR_BGRA2BGR).reshape(count, height, width, 3)
     return moved
+
+
+def _move_masks(masks: np.ndarray, maps: np.ndarray, layers: int | None) -> np.ndarray:
+    """Move masks, and what a teacher says of them by itself: OpenCV rounds as the number of channels has it."""
+    if layers is None or layers == masks.shape[-1]:
+        return _move(masks, maps)
+    parts = (np.ascontiguousarray(part) for part in (masks[..., :layers], masks[..., layers:]))
+    return np.concatenate([_move(part, maps) for part in parts], axis=-1)
 
 
 def _factor(rng: np.random.Generator, spread: float, shape: int | tuple[int, ...]) -> np.ndarray:

@@ -4,128 +4,21 @@ The pipelines (tf.data, PyDataset) only host what stands here.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from brainseg_keras import ranges
 from brainseg_keras.data.inputs.augmentation import Augmentation
-from brainseg_keras.data.inputs.context import neighbor_indices, repeat_range, stack_neighbors
-from brainseg_keras.data.inputs.preprocessing import Preprocessing, normalize
+from brainseg_keras.data.inputs.context import repeat_range
+from brainseg_keras.data.inputs.parts import PartOfDraws
+from brainseg_keras.data.inputs.preprocessing import normalize
+from brainseg_keras.data.inputs.slices import Contents, Slices
 from brainseg_keras.data.inputs.targets import TUMOUR, Target
-from brainseg_keras.data.manifest import Progress
-from brainseg_keras.data.patient_cache import Array, prepare_patients
-from brainseg_keras.data.stored_rows import StoredRows
-from brainseg_keras.data.volumes import Volume, VolumeSource
 
 #: Share of training slices normalized by their own intensities, as a lone image is in prediction.
 _OWN_RANGE_SHARE = 0.15
-
-
-class Contents(NamedTuple):
-    """What shows in each slice."""
-
-    tumour: np.ndarray  # (N,), whether any
-    shown: np.ndarray  # (N,), whether anything: above and below the head a volume is empty, and teaches nothing
-
-    @classmethod
-    def of(cls, images: np.ndarray, masks: np.ndarray) -> "Contents":
-        """Look at slices."""
-        tumour = masks.any(axis=(1, 2, 3))
-        return cls(tumour, tumour | (images.min(axis=(1, 2, 3)) < images.max(axis=(1, 2, 3))))
-
-
-class Slices(NamedTuple):
-    """Slices of one split at the network's size, not yet normalized; `N` slices."""
-
-    images: Array  # (N, size, size, channels), uint8 or float; in memory or in a file
-    masks: Array  # (N, size, size, layers), uint8, 255ths of a pixel that belong to each of the target's layers
-    intensity: np.ndarray  # (N, channels, 2), of the slice's volume
-    own_intensity: np.ndarray  # (N, channels, 2), of the slice alone
-    patients: np.ndarray  # (N,), names
-    neighbors: np.ndarray | None = None  # (N, 2 * context + 1), positions here; None is the slice alone
-    contents: Contents | None = None  # None looks at the images and masks
-
-    @property
-    def context(self) -> int:
-        """Neighbors on each side."""
-        return 0 if self.neighbors is None else self.neighbors.shape[1] // 2
-
-    def stacked(self, chosen: np.ndarray) -> np.ndarray:
-        """Give the images at some positions, their neighbors as further channels."""
-        return self.images[chosen] if not self.context else stack_neighbors(self.images, self.neighbors[chosen])
-
-
-def load_slices(
-    source: VolumeSource,
-    split: str,
-    preprocessing: Preprocessing,
-    *,
-    target: Target = TUMOUR,
-    context: int = 0,
-    progress: Progress = iter,
-) -> Slices:
-    """Read and resize all slices of a split, once: another start finds large data in the cache.
-
-    Args:
-        source: Where the volumes come from.
-        split: `train`, `val`, `test` or `all`.
-        preprocessing: Size and filters.
-        target: What the masks become.
-        context: Neighbors on each side that become further channels.
-        progress: Wraps the list of patients when they are read.
-
-    Returns:
-        Slices in memory, or, above 256 MiB, in a file: see `prepare_patients`.
-
-    Raises:
-        InputError: Volumes that cannot be read, or with unequal numbers of channels; more context than is taken.
-    """
-    ranges.CONTEXT.check("context", context)
-    settings = {"arrays": "slices", **asdict(preprocessing), "target": target.name}
-    prepared = prepare_patients(
-        source, split, lambda volume: _prepare(volume, preprocessing, target), settings, progress=progress
-    )
-    counts = [len(patient.arrays["images"]) for patient in prepared]
-    starts = np.cumsum([0, *counts[:-1]])
-    around = [start + neighbor_indices(count, context) for start, count in zip(starts, counts, strict=True)]
-
-    def whole(name: str) -> np.ndarray:
-        return np.concatenate([np.asarray(patient.arrays[name]) for patient in prepared])
-
-    return Slices(
-        _joined([patient.arrays["images"] for patient in prepared]),
-        _joined([patient.arrays["masks"] for patient in prepared]),
-        np.repeat(np.stack([np.asarray(patient.arrays["intensity"]) for patient in prepared]), counts, axis=0),
-        whole("own_intensity"),
-        np.repeat(np.array([patient.name for patient in prepared], dtype=object), counts),
-        np.concatenate(around),
-        Contents(whole("tumour"), whole("shown")),
-    )
-
-
-def _prepare(volume: Volume, preprocessing: Preprocessing, target: Target) -> dict[str, np.ndarray]:
-    images, intensity = preprocessing.volume(volume.images, volume.intensity)
-    masks = preprocessing.masks(target.layers(volume.masks))
-    contents = Contents.of(images, masks)
-    return {
-        "images": images,
-        "masks": masks,
-        "intensity": intensity,
-        "own_intensity": np.stack([preprocessing.intensity(image[np.newaxis]) for image in images]),
-        "tumour": contents.tumour,
-        "shown": contents.shown,
-    }
-
-
-def _joined(arrays: Sequence[Array]) -> Array:
-    if isinstance(arrays[0], StoredRows):
-        return StoredRows.concatenate(arrays)
-    return np.concatenate(arrays)
 
 
 class SliceBatches:
@@ -143,6 +36,7 @@ class SliceBatches:
         balance_patients: Draw the slices with tumour so that each patient comes equally often, however many it has.
         augmentation: What to do to each batch; None for nothing.
         target: What the masks were made for.
+        teacher_weight: Share of what a teacher says in the masks, where the slices were taught; the truth has the rest.
         seed: Of order and augmentation.
 
     Raises:
@@ -165,15 +59,18 @@ class SliceBatches:
         balance_patients: bool = False,
         augmentation: Augmentation | None = None,
         target: Target = TUMOUR,
+        teacher_weight: float = 0.5,
         seed: int = 0,
     ):
         ranges.BATCH_SIZE.check("batch_size", batch_size)
         ranges.SEED.check("seed", seed)
+        ranges.SHARE.check("teacher_weight", teacher_weight)
         if tumour_share is not None:
             ranges.SHARE.check("tumour_share", tumour_share)
         self._slices = slices
         self._augmentation = augmentation
         self._target = target
+        self._teacher_weight = np.float32(teacher_weight)
         self._seed = seed
         contents = slices.contents or Contents.of(slices.images, slices.masks)
         drawn = np.flatnonzero(contents.shown) if contents.shown.any() else np.arange(len(slices.images))
@@ -216,17 +113,45 @@ class SliceBatches:
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Make a batch: images `(batch, size, size, channels)` and the target's masks alike, float32."""
-        chosen = self.indices(step)
+        return self._make(self.indices(step), np.random.default_rng([self._seed, 2, step]))
+
+    def part(self, step: int, index: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make one of the equal parts of a batch, bit for bit as it stands in the whole.
+
+        Args:
+            step: Number of the batch.
+            index: Which part, from 0.
+            parts: How many there are; they divide the batch size.
+
+        Returns:
+            Images and masks as of a batch.
+        """
+        size = self.batch_size // parts
+        own = slice(index * size, (index + 1) * size)
+        if self._augmentation and self._augmentation.in_turn:
+            images, masks = self[step]
+            return images[own], masks[own]
+        rng = PartOfDraws(np.random.default_rng([self._seed, 2, step]), self.batch_size, own)
+        return self._make(self.indices(step)[own], rng)
+
+    def _make(self, chosen: np.ndarray, rng: np.random.Generator | PartOfDraws) -> tuple[np.ndarray, np.ndarray]:
         images, masks = self._slices.stacked(chosen), self._slices.masks[chosen]
         intensity, context = self._slices.intensity[chosen], self._slices.context
+        layers, taught = masks.shape[-1], self._slices.taught
+        if taught is not None:
+            # One array, so that both move alike.
+            masks = np.concatenate([masks, taught[chosen]], axis=-1)
         if self._augmentation:
-            rng = np.random.default_rng([self._seed, 2, step])
             own = rng.random(len(chosen)) < _OWN_RANGE_SHARE
             intensity = np.where(own[:, None, None], self._slices.own_intensity[chosen], intensity)
-            images, masks = self._augmentation.normalized(images, masks, repeat_range(intensity, context), rng, context)
+            intensity = repeat_range(intensity, context)
+            images, masks = self._augmentation.normalized(images, masks, intensity, rng, context, layers=layers)
         else:
             images = normalize(images, repeat_range(intensity, context))
-        return images, self._target.encode(masks)
+        truth = self._target.encode(masks[..., :layers])
+        if taught is not None:
+            truth += self._teacher_weight * (self._target.encode(masks[..., layers:]) - truth)
+        return images, truth
 
     def _drawn_before(self, step: int) -> tuple[int, int]:
         """Count the slices of the first and of the second kind before a step."""
@@ -236,6 +161,24 @@ class SliceBatches:
 
     def _shuffle(self, count: int, *words: int) -> np.ndarray:
         return np.random.default_rng([self._seed, *words]).permutation(count)
+
+
+class BatchPart:
+    """The same part of every batch: what one of several processes trains on.
+
+    Args:
+        batches: The whole ones.
+        index: Which part, from 0.
+        parts: How many there are; they divide the batch size.
+    """
+
+    def __init__(self, batches: SliceBatches, index: int, parts: int):
+        self._batches, self._index, self._parts = batches, index, parts
+        self.steps_per_epoch = batches.steps_per_epoch
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make the part of a batch."""
+        return self._batches.part(step, self._index, self._parts)
 
 
 def _kinds(drawn: np.ndarray, has_tumour: np.ndarray, tumour_share: float | None) -> tuple[list[np.ndarray], Fraction]:

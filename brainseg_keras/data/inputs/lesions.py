@@ -79,6 +79,7 @@ def paste_lesions(
     probability: float,
     *,
     sources: np.ndarray | None = None,
+    layers: int | None = None,
 ) -> None:
     """Put the tumours of some slices of a batch into others, at their places, in place.
 
@@ -93,6 +94,7 @@ def paste_lesions(
         probability: Of each slice, to be given a tumour.
         sources: Which channel each channel of each slice shows `(batch, channels)`, where one stands in for others:
             only slices that are alike in it give to each other. None where all are.
+        layers: How many of the masks' layers say where tumours are; the others are carved and put with them.
 
     Example:
         >>> images, masks = np.ones((2, 8, 8, 1), "float32"), np.zeros((2, 8, 8, 1), "uint8")
@@ -105,7 +107,7 @@ def paste_lesions(
         TumorCP, Yang et al. 2021, arXiv:2107.09843. Margin by signed distance: CarveMix, Zhang et al. 2021,
         arXiv:2108.06883.
     """
-    tumours = [_largest(mask) > 127 for mask in masks]
+    tumours = [_largest(mask) > 127 for mask in masks[..., :layers]]
     shown = [index for index, tumour in enumerate(tumours) if tumour.any()]
     pasted = []
     for index in np.flatnonzero(rng.random(len(images)) < probability):

@@ -94,6 +94,43 @@ def _normalize_bytes(images: np.ndarray, intensity: np.ndarray) -> np.ndarray:
     return scaled
 
 
+def preprocess_input(
+    images: np.ndarray,
+    *,
+    size: int | None = None,
+    blur: float = 0.0,
+    clahe: float = 0.0,
+    inner_tissue: bool = False,
+) -> np.ndarray:
+    """Bring the slices of one patient to what a network sees: square, resized, background 0 and tissue 1.
+
+    Give all slices of a patient at once: intensities are measured over them. `Predictor` does this by itself, with the
+    settings with which its network was trained.
+
+    Args:
+        images: Array of shape `(slices, height, width, channels)`, as stored.
+        size: Side of the network's input in pixels; default the longer side of the images.
+        blur: Standard deviation of a Gaussian blur in stored pixels; 0 for none.
+        clahe: Clip limit of CLAHE; 0 for none.
+        inner_tissue: Measure the tissue level without the rim of the head.
+
+    Returns:
+        Array of shape `(slices, size, size, channels)`, float32, clipped to [0, 4].
+
+    Raises:
+        InputError: Another shape, values that are not finite, or a setting out of its range.
+
+    Example:
+        >>> preprocess_input(np.random.default_rng(0).random((2, 40, 50, 3)), size=32).shape
+        (2, 32, 32, 3)
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or not images.size:
+        raise InputError(f"images has the shape (slices, height, width, channels). Received: {images.shape}.")
+    preprocessing = Preprocessing(size or max(images.shape[1:3]), blur, clahe, inner_tissue)
+    return normalize(*preprocessing.volume(images))
+
+
 def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
     """Make an array that TensorFlow takes as it is; one that begins elsewhere than at 64 bytes it copies.
 

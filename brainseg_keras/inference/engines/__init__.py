@@ -1,5 +1,6 @@
 """Engines: what runs a trained network, one file each, whose `read(path)` gives the network as `Opened`."""
 
+import os
 from typing import Any, NamedTuple
 
 from brainseg_keras.inference.runner import Network
@@ -23,3 +24,18 @@ class Opened(NamedTuple):
     padded: bool = False
     information: dict[str, Any] | None = None
     model: Any = None
+
+
+def threads() -> int | None:
+    """Give the number of threads that an engine may start: several processes on one machine share its cores.
+
+    Returns:
+        What OMP_NUM_THREADS says, which schedulers of clusters set and most libraries obey; None where it says nothing,
+        and the engine takes all cores.
+
+    Example:
+        >>> threads() is None or threads() > 0
+        True
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(said) if said.isdigit() and int(said) > 0 else None

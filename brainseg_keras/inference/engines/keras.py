@@ -10,6 +10,8 @@ from brainseg_keras.errors import InputError, first_line
 from brainseg_keras.inference.engines import Opened
 from brainseg_keras.inference.runner import Network
 from brainseg_keras.models.folding import fold_batch_norm
+from brainseg_keras.models.hub import load_from_hub
+from brainseg_keras.models.supervision import SupervisedModel
 
 
 def read(path: Path) -> Opened:
@@ -22,11 +24,25 @@ def read(path: Path) -> Opened:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever zip, JSON, HDF5 or Keras raise on a damaged file
         raise InputError(f"{path} cannot be read as a Keras model ({first_line(error)}). Save it anew.") from error
+    return _whole(model, str(path))
+
+
+def fetch(address: str) -> Opened:
+    """Fetch a model from the Hugging Face Hub; BatchNormalization is folded.
+
+    Raises:
+        InputError: It cannot be fetched, or is no network.
+    """
+    return _whole(load_from_hub(address), address)
+
+
+def _whole(model: Any, name: str) -> Opened:
     if not isinstance(model, keras.Model) or not model.built:
-        raise InputError(f"{path} holds {type(model).__name__}, which is not a network. Save the model itself.")
+        raise InputError(f"{name} holds {type(model).__name__}, which is not a network. Save the model itself.")
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
-        raise InputError(f"{path} holds NaN or infinite weights: it is damaged. Restore it, or train it again.")
-    return opened(model, fold=True)
+        raise InputError(f"{name} holds NaN or infinite weights: it is damaged. Restore it, or train it again.")
+    # The last.keras of a training with deep supervision.
+    return opened(model.network if isinstance(model, SupervisedModel) else model, fold=True)
 
 
 def opened(model: keras.Model, *, fold: bool) -> Opened:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from brainseg_keras.errors import InputError, first_line, optional_import
-from brainseg_keras.inference.engines import Opened
+from brainseg_keras.inference.engines import Opened, threads
 
 
 def read(path: Path) -> Opened:
@@ -16,7 +16,7 @@ def read(path: Path) -> Opened:
     """
     litert = optional_import("ai_edge_litert.interpreter", "export")
     try:
-        interpreter = litert.Interpreter(model_path=str(path))
+        interpreter = litert.Interpreter(model_path=str(path), num_threads=threads())
         interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     except Exception as error:  # the interpreter raises ValueError and RuntimeError

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from brainseg_keras.errors import InputError, first_line
-from brainseg_keras.inference.engines import Opened
+from brainseg_keras.inference.engines import Opened, threads
 
 #: The entry of an ONNX file's metadata that says what the network is.
 INFORMATION = "brainseg_keras"
@@ -21,7 +21,10 @@ def read(path: Path) -> Opened:
         InputError: It is damaged.
     """
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        # 0 is all cores: it asks no variable itself.
+        options.intra_op_num_threads = threads() or 0
+        session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime has exceptions of its own
         raise InputError(f"{path} cannot be read as ONNX ({first_line(error)}). Export it anew.") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from brainseg_keras.errors import InputError, first_line, optional_import
-from brainseg_keras.inference.engines import Opened, onnx
+from brainseg_keras.inference.engines import Opened, onnx, threads
 
 
 def read(path: Path) -> Opened:
@@ -20,6 +20,8 @@ def read(path: Path) -> Opened:
         core = openvino.Core()
         model = core.read_model(str(path))
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if count := threads():
+            hints["INFERENCE_NUM_THREADS"] = count
         compiled = core.compile_model(model, "CPU", hints)
     except Exception as error:  # openvino raises RuntimeError and kinds of its own
         raise InputError(f"{path} cannot be read by OpenVINO ({first_line(error)}). Export it anew.") from error
