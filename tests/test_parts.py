@@ -52,7 +52,7 @@ def test_a_part_alone_is_worked_on_where_slices_draw_apart(settings_, made, monk
     monkeypatch.setattr(
         Augmentation,
         "normalized",
-        lambda self, images, *rest: counted.append(len(images)) or moved(self, images, *rest),
+        lambda self, images, *rest, **more: counted.append(len(images)) or moved(self, images, *rest, **more),
     )
     SliceBatches(slices("uint8", 3, False), batch_size=6, augmentation=Augmentation(**settings_)).part(0, 1, 3)
     assert counted == [made]
