@@ -97,7 +97,11 @@ def test_a_command_loads_what_it_uses(command, place, finished, phantom, tmp_pat
         [sys.executable, "-c", code, str(found), *words], cwd=place, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == (2 if command == "brainseg train" else 0), done.stderr
-    assert " ".join(sorted(set(found.read_text().split()) & set(HEAVY))) == LOADED[command]
+    loaded = set(found.read_text().split()) & set(HEAVY)
+    if "keras" in loaded:
+        # Keras loads it where it is installed, which here is for tests of other backends.
+        loaded -= {"jax"}
+    assert " ".join(sorted(loaded)) == LOADED[command]
 
 
 def test_the_document_says_the_same():
