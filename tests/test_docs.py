@@ -127,8 +127,18 @@ def test_relative_links_lead_to_files(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"`[^`\n]*`", "", text)
     targets = re.findall(r"\]\(<?([^)\s>]+)", text) + re.findall(r"<img[^>]+src=\"([^\"]+)\"", text)
-    local = [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
-    assert not [target for target in local if not (path.parent / target).exists()]
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    assert not [target for target in local if not (path.parent / target.split("#")[0]).exists()]
+    places = [target.split("#") for target in local if "#" in target]
+    assert not [
+        f"{file}#{anchor}" for file, anchor in places if anchor not in anchors(path.parent / file if file else path)
+    ]
+
+
+def anchors(path: Path) -> set[str]:
+    """What links may name of a document: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 def test_citation_is_complete():
