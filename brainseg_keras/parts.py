@@ -61,6 +61,11 @@ class Part:
         except InputError:
             raise _no_part(name, text) from None
 
+    @property
+    def whole(self) -> list["Part"]:
+        """All parts of the whole, in their order."""
+        return [Part(index, self.count) for index in range(1, self.count + 1)]
+
     def holds(self, id: str) -> bool:
         """Say whether a scan or a patient belongs to it; each belongs to one part of so many.
 

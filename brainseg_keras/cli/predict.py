@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +12,9 @@ from brainseg_keras.cli.options import number
 from brainseg_keras.errors import IncompleteError, InputError
 from brainseg_keras.parts import Part
 from brainseg_keras.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from brainseg_keras.inference import Predictions
 
 
 def predict_command(
@@ -102,6 +106,10 @@ def predict_command(
             workers=workers,
             progress=lambda scans: progress_bar(scans, "segmenting"),
         )
+    _say_what_was_done(done, output, as_json)
+
+
+def _say_what_was_done(done: "Predictions", output: str, as_json: bool) -> None:
     if as_json:
         rows = done.summary.astype(object).where(done.summary.notna(), None).to_dict("records")
         typer.echo(json.dumps({"output": output, "results": rows, "failures": done.failures, "skipped": done.skipped}))

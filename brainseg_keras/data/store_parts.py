@@ -10,6 +10,7 @@ import h5py
 
 from brainseg_keras.data.decode.hdf5 import create_hdf5
 from brainseg_keras.data.manifest import Progress
+from brainseg_keras.data.roles import join_names
 from brainseg_keras.data.store import MARK, write_head, write_volumes
 from brainseg_keras.data.volumes import VolumeSource
 from brainseg_keras.files import write_whole
@@ -59,10 +60,10 @@ def write_store_part(
 
     with part.hold(folder):
         write_whole(folder / f"{part.file_name}.h5", write, mark=MARK)
-    files = {one: folder / f"{one.file_name}.h5" for one in (Part(n + 1, part.count) for n in range(part.count))}
+    files = {one: folder / f"{one.file_name}.h5" for one in part.whole}
     missing = [str(one) for one, file in files.items() if not _is_of(file, key)]
     if missing:
-        _log.warning("Part %s is packed; %s comes with the last part. Missing: %s.", part, path, ", ".join(missing))
+        _log.warning("Part %s is packed; %s comes with the last part. Missing: %s.", part, path, join_names(missing))
         return None
 
     def join(scratch: Path) -> None:

@@ -273,7 +273,6 @@ def _files_digest(files: Sequence[Path]) -> str:
     with contextlib.suppress(OSError):
         for file in files:
             with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    whole.update(block)
+                hashlib.file_digest(opened, lambda: whole)
         return whole.hexdigest() if files else ""
     return ""

@@ -89,8 +89,9 @@ def load_network(model: str | Path | Sequence[str | Path], engine: str | None = 
         known = NetworkSpec.from_info(pretrained_info(name))
         return replace(_opened(sources.shipped(name), engine or "auto")[0], spec=known)
     if on_hub(model):
-        # What it sees is not said there.
-        return _opened(sources.on_the_hub(model), engine or "keras")[0]
+        # What it sees is not said there, and another model may come to stand at its address.
+        network = _opened(sources.on_the_hub(model), engine or "keras")[0]
+        return replace(network, digest=lambda: _weights_digest(network.keras_model()))
     path = Path(expand(model, "model"))
     if folds := find_folds(path):
         return _load_folds(path, folds, engine)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ def evaluate(
     folder = None if output is None else check_report_folder(output)
     chosen = choose_scored(source, split, predictor, include_seen=include_seen, progress=progress)
     headline, spec = headline_roles(chosen, split), predictor.spec
-    regions = scores_regions(spec, source)
+    empty = partial(ScoreTables, rules, headline, regions=scores_regions(spec, source))
     if part is None:
-        tables = ScoreTables(rules, headline, regions=regions)
+        tables = empty()
         for _ in _scored(predictor, source, chosen, rules, tables, progress):
             pass
     else:
@@ -83,9 +84,9 @@ def evaluate(
         parts = ScoreParts(folder, part, f"{predictor.digest}-{settings_digest(spec, others)}")
         mine = {name: patient for name, patient in chosen.items() if part.holds(name)}
         with parts.hold():
-            own = ScoreTables(rules, headline, regions=regions)
+            own = empty()
             parts.write(_scored(predictor, source, mine, rules, own, progress), own)
-        tables = parts.join(ScoreTables(rules, headline, regions=regions))
+        tables = parts.join(empty())
         if tables is None:
             return None
     chose = chosen_for(spec)

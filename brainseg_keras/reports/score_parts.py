@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from brainseg_keras.data.roles import join_names
 from brainseg_keras.files import write_whole
 from brainseg_keras.parts import Part
 from brainseg_keras.reports.scoring import PatientScores, ScoreTables
@@ -65,14 +66,13 @@ class ScoreParts:
         Returns:
             These with all patients; None where a part is missing, which is said.
         """
-        parts = [Part(index + 1, self._part.count) for index in range(self._part.count)]
-        found = [self._read(part) for part in parts]
-        missing = [str(part) for part, scores in zip(parts, found, strict=True) if scores is None]
+        found = [self._read(part) for part in self._part.whole]
+        missing = [str(part) for part, scores in zip(self._part.whole, found, strict=True) if scores is None]
         if missing:
             _log.warning(
                 "Part %s is scored; the report is written with the last part. Missing: %s.",
                 self._part,
-                ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else ""),
+                join_names(missing),
             )
             return None
         # In the order of an undivided call, so that sums of floats are the same to the last bit.

@@ -16,6 +16,7 @@ from brainseg_keras.data.volumes import Volume
 from brainseg_keras.errors import InputError
 from brainseg_keras.folds import find_folds
 from brainseg_keras.inference.predictor import Predictor
+from brainseg_keras.models.hub import on_hub
 from brainseg_keras.models.shipped import file_digest, list_pretrained, pretrained_info
 from brainseg_keras.training.config import TrainingConfig
 from brainseg_keras.training.origin import beside_weights
@@ -175,6 +176,8 @@ def _check(predictor: Predictor, source: RememberedVolumes, target: Target, give
 def _digest(path: str) -> str:
     if path in list_pretrained():
         return pretrained_info(path)["sha256"]
+    if on_hub(path):
+        return Predictor(path).digest
     file = Path(path)
     return file_digest(file / "best.keras" if file.is_dir() else file)
 
