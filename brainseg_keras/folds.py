@@ -1,9 +1,9 @@
-"""The folder of a cross-validation: its file, and where the run of each fold lies. Loads nothing."""
+"""The folder of a cross-validation: its file, and where the run of each fold lies. Loads no library."""
 
-import json
 from pathlib import Path
 
 from brainseg_keras.errors import reading
+from brainseg_keras.information import read_json
 
 FILE = "folds.json"
 #: The cure of a damaged one.
@@ -46,8 +46,9 @@ def find_folds(path: Path) -> list[Path]:
     file = path / FILE
     if not file.is_file():
         return []
+    content = read_json(file, RESTORE_FOLDS)
     with reading(file, RESTORE_FOLDS):
-        count = json.loads(file.read_text(encoding="utf-8"))["folds"]
+        count = content["folds"]
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"folds is {count!r}")
     return [fold_folder(path, number) for number in range(1, count + 1)]

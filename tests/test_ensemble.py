@@ -271,7 +271,7 @@ def test_a_fold_without_a_network_and_a_damaged_folder_are_named(own):
         load_network(own)
     for content in ("{", "[]", '{"folds": "3"}', '{"folds": 0}', "{}"):
         (own / "folds.json").write_text(content)
-        with pytest.raises(InputError, match=r"folds\.json is damaged .*Restore it, or give the run folders"):
+        with pytest.raises(InputError, match=r"folds\.json .*Restore it, or give the run folders"):
             load_network(own)
 
 
